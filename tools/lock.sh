@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Resolves the dependency groups of pyproject.toml into hashed locks that name no package index.
+# `dev` is the superset; the others are constrained by it, so that one virtual environment can hold them in turn.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export UV_CUSTOM_COMPILE_COMMAND="make lock"
+compile() {
+  uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate "$@"
+}
+compile --group dev -o requirements/dev.txt
+for group in local router worker; do
+  compile --group "$group" -c requirements/dev.txt -o "requirements/$group.txt"
+done
+compile --group proto -o requirements/proto.txt
+compile --no-deps requirements/model.in -o requirements/model.txt
