@@ -7,7 +7,6 @@ release, and router and workers are deployed together.
 
 from bitlane.v1.inference_pb2 import (
     ChatMessage,
-    Decision,
     GuidedDecoding,
     Priority,
     SamplingParams,
@@ -52,7 +51,6 @@ class Job(Message):
     MESSAGES_FIELD_NUMBER: int
     SAMPLING_FIELD_NUMBER: int
     GUIDED_FIELD_NUMBER: int
-    DECISION_FIELD_NUMBER: int
     PRIORITY_FIELD_NUMBER: int
     CONVERSATION_ID_FIELD_NUMBER: int
     TRACEPARENT_FIELD_NUMBER: int
@@ -74,8 +72,6 @@ class Job(Message):
 
     @property
     def guided(self) -> GuidedDecoding: ...
-    @property
-    def decision(self) -> Decision: ...
     def __init__(
         self,
         *,
@@ -86,14 +82,13 @@ class Job(Message):
         messages: Iterable[ChatMessage] | None = ...,
         sampling: SamplingParams | None = ...,
         guided: GuidedDecoding | None = ...,
-        decision: Decision | None = ...,
         priority: Priority.ValueType = ...,
         conversation_id: str = ...,
         traceparent: str = ...,
         tracestate: str = ...,
     ) -> None: ...
-    def HasField(self, field_name: Literal["decision", b"decision", "guided", b"guided", "sampling", b"sampling"]) -> bool: ...
-    def ClearField(self, field_name: Literal["conversation_id", b"conversation_id", "decision", b"decision", "guided", b"guided", "messages", b"messages", "model", b"model", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "tenant", b"tenant", "traceparent", b"traceparent", "tracestate", b"tracestate"]) -> None: ...
+    def HasField(self, field_name: Literal["guided", b"guided", "sampling", b"sampling"]) -> bool: ...
+    def ClearField(self, field_name: Literal["conversation_id", b"conversation_id", "guided", b"guided", "messages", b"messages", "model", b"model", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "tenant", b"tenant", "traceparent", b"traceparent", "tracestate", b"tracestate"]) -> None: ...
 
 @final
 class Chunk(Message):
