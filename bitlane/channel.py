@@ -1,0 +1,165 @@
+"""Where the servers are and how to reach them: targets, TLS, channel options, and failing over to the next target."""
+
+import asyncio
+import ipaddress
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import grpc
+from grpc import aio
+
+from bitlane import defaults
+from bitlane.errors import ConfigError
+from bitlane.tls import Tls
+from bitlane.v1 import inference_pb2_grpc as pb_grpc
+from bitlane.version import read_version
+
+if TYPE_CHECKING:
+    # Exists in the stub file only.
+    from bitlane.v1.inference_pb2_grpc import InferenceServiceAsyncStub as Stub
+
+_SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "passthrough:", "xds:", "vsock:")
+
+
+def _split(target: str | Sequence[str] | None) -> list[str]:
+    if target is None:
+        target = os.environ.get(defaults.ENV_TARGET) or defaults.TARGET
+    listed = target.split(",") if isinstance(target, str) else target
+    targets = [each.strip() for each in listed if each.strip()]
+    if not targets:
+        raise ConfigError(f"no target: give host:port, or set {defaults.ENV_TARGET}")
+    return [_with_port(each) for each in targets]
+
+
+def _with_port(target: str) -> str:
+    if target.startswith(_SCHEMES):
+        return target
+    if "://" in target:
+        raise ConfigError(f"target {target!r}: give host:port without http:// and the like; TLS is set by `tls`")
+    if target.startswith("["):
+        return target if "]:" in target else f"{target}:{defaults.PORT}"
+    if target.count(":") > 1:
+        return f"[{target}]:{defaults.PORT}"
+    return target if ":" in target else f"{target}:{defaults.PORT}"
+
+
+def is_loopback(target: str) -> bool:
+    """Whether what is sent to this target stays on this machine."""
+    if target.startswith(("unix:", "unix-abstract:")):
+        return True
+    for scheme in _SCHEMES:
+        target = target.removeprefix(scheme)
+    host = target.lstrip("/").rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The targets in their order of preference, and the credentials to use for them."""
+
+    targets: tuple[str, ...]
+    tls: Tls | None
+    """None: plaintext."""
+
+    @classmethod
+    def read(cls, target: str | Sequence[str] | None, tls: bool | Tls | None, insecure: bool) -> "Address":
+        """Decides on TLS: by default plaintext on loopback and TLS everywhere else.
+
+        Raises ConfigError when a key would go out in the clear without `insecure=True`.
+        """
+        targets = tuple(_split(target))
+        if insecure and tls:
+            raise ConfigError("`insecure=True` and `tls` exclude each other")
+        if isinstance(tls, Tls):
+            return cls(targets, tls)
+        remote = [each for each in targets if not is_loopback(each)]
+        if tls is None:
+            tls = bool(remote) and not insecure
+        if not tls and remote and not insecure:
+            raise ConfigError(
+                f"plaintext to {remote[0]} would show the API key and the prompts to the network: "
+                "use TLS (`tls=True`), or say `insecure=True` if the network is trusted"
+            )
+        return cls(targets, Tls() if tls else None)
+
+
+def _options(tls: Tls | None) -> list[tuple[str, str | int]]:
+    options: list[tuple[str, str | int]] = [
+        ("grpc.primary_user_agent", f"bitlane-python/{read_version()}"),
+        ("grpc.keepalive_time_ms", defaults.KEEPALIVE_TIME_MS),
+        ("grpc.keepalive_timeout_ms", defaults.KEEPALIVE_TIMEOUT_MS),
+        ("grpc.initial_reconnect_backoff_ms", defaults.RECONNECT_INITIAL_MS),
+        ("grpc.max_reconnect_backoff_ms", defaults.RECONNECT_MAX_MS),
+        # The SDK retries; two layers of retries would multiply.
+        ("grpc.enable_retries", 0),
+        # Clients of one process do not share connections, so that closing one cannot touch another.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if tls is not None and tls.server_name:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+    return options
+
+
+class Channels:
+    """One channel a target, opened when first needed. Calls go to the current target until it fails."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._current = 0
+        self._open: dict[int, tuple[aio.Channel, Stub]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = os.getpid()
+        self.closed = False
+
+    @property
+    def current(self) -> int:
+        """The number of the current target."""
+        return self._current
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return self._address.targets
+
+    def stub(self) -> "Stub":
+        """Calls to the current target. RuntimeError after close, in another event loop, or after a fork."""
+        if self.closed:
+            raise RuntimeError("the client is closed")
+        if os.getpid() != self._pid:
+            raise RuntimeError("a client does not survive a fork: make a new one in the child process")
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError("an AsyncClient belongs to the event loop that used it first: make one for each loop")
+        if self._current not in self._open:
+            channel = self._connect(self._address.targets[self._current])
+            stub = cast("Stub", pb_grpc.InferenceServiceStub(channel))
+            self._open[self._current] = (channel, stub)
+        return self._open[self._current][1]
+
+    def _connect(self, target: str) -> aio.Channel:
+        tls = self._address.tls
+        if tls is None:
+            return aio.insecure_channel(target, _options(tls))
+        credentials = grpc.ssl_channel_credentials(tls.root_certificates, tls.private_key, tls.certificate_chain)
+        return aio.secure_channel(target, credentials, _options(tls))
+
+    def fail_over(self, failed: int) -> None:
+        """Moves on to the next target, unless another call did so already."""
+        if failed == self._current:
+            self._current = (failed + 1) % len(self._address.targets)
+
+    async def close(self) -> None:
+        """Ends all calls and connections. Can be called again."""
+        self.closed = True
+        channels = [channel for channel, _ in self._open.values()]
+        self._open.clear()
+        for channel in channels:
+            await channel.close()

@@ -1,0 +1,213 @@
+"""One reply and all the attempts that it takes: Generate, again before the first event, Resume after it."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias, TypeVar
+
+from grpc import aio
+
+from bitlane import convert
+from bitlane.channel import Channels
+from bitlane.deadline import Deadline
+from bitlane.errors import Aborted, BitlaneError, InternalError, NotFound, Unavailable
+from bitlane.faults import from_rpc_error
+from bitlane.retry import RetryBudget, RetryPolicy
+from bitlane.types import Accepted, Delta, Finished
+from bitlane.v1 import inference_pb2 as pb
+
+Event: TypeAlias = Accepted | Delta | Finished
+_Call: TypeAlias = "aio.UnaryStreamCall[pb.GenerateRequest, pb.GenerateEvent] | aio.UnaryStreamCall[pb.ResumeRequest, pb.GenerateEvent]"  # noqa: E501
+_Result = TypeVar("_Result")
+Metadata: TypeAlias = Sequence[tuple[str, str]]
+
+
+async def guarded(awaitable: Awaitable[_Result], request_id: str | None) -> _Result:
+    """Awaits a gRPC call; its failure comes out as the SDK's error, with no trace of gRPC's in its context."""
+    try:
+        return await awaitable
+    except aio.AioRpcError as error:
+        fault = from_rpc_error(error, request_id)
+    except asyncio.CancelledError:
+        # gRPC also raises this when the channel was closed under the call. Only the task knows which it was.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        fault = Aborted("the client was closed", request_id=request_id)
+    except aio.UsageError:
+        fault = Aborted("the client was closed", request_id=request_id)
+    raise fault
+
+
+class Line:
+    """What all calls of one client share: its channels, policy, budget and metadata."""
+
+    def __init__(self, channels: Channels, policy: RetryPolicy, metadata: Metadata) -> None:
+        self.channels = channels
+        self.policy = policy
+        self.budget = RetryBudget(policy.budget, policy.budget_per_success)
+        self.metadata = metadata
+
+    async def unary(
+        self,
+        call: "Callable[[Deadline], Awaitable[_Result]]",
+        deadline: Deadline,
+        request_id: str | None = None,
+    ) -> _Result:
+        """Makes a call until it succeeds or the policy ends it. The call must be safe to repeat."""
+        failures = 0
+        while True:
+            target = self.channels.current
+            try:
+                result = await guarded(call(deadline), request_id)
+            except BitlaneError as error:
+                failures += 1
+                await self.wait(error, failures, deadline, target)
+            else:
+                self.budget.earn()
+                return result
+
+    async def wait(self, error: BitlaneError, failures: int, deadline: Deadline, target: int) -> None:
+        """Waits until a first event may be tried for again; raises the error when it may not."""
+        delay = self.policy.delay(error, failures, random.random())
+        if delay is None or failures >= self.policy.max_attempts or delay >= deadline.remaining():
+            raise error
+        if not self.budget.spend():
+            raise error
+        await self.pause(error, delay, target)
+
+    async def pause(self, error: BitlaneError, delay: float, target: int) -> None:
+        if isinstance(error, Unavailable):
+            self.channels.fail_over(target)
+        await asyncio.sleep(delay)
+
+
+class Exchange:
+    """Reads one reply event by event, each chunk exactly once, across attempts and servers."""
+
+    def __init__(
+        self,
+        line: Line,
+        request: pb.GenerateRequest | None,
+        request_id: str,
+        next_index: int,
+        timeout: float | None,
+        metadata: Metadata,
+    ) -> None:
+        """Without a `request`, the reply of `request_id` is resumed from `next_index` on."""
+        self._line = line
+        self._request = request
+        self._timeout = timeout
+        self._metadata = metadata
+        self._call: _Call | None = None
+        self._deadline: Deadline | None = None
+        self._target = 0
+        self._failures = 0
+        self._broken_at = 0.0
+        self.request_id = request_id
+        self.next_index = next_index
+        self.accepted = False
+        self.between_attempts = False
+        """True while the request may live at the server without a connection whose end would end it."""
+
+    async def next(self) -> Event:
+        """The next event. Raises BitlaneError when the reply cannot be had; `finished` is the last."""
+        if self._deadline is None:
+            self._deadline = Deadline(self._timeout)
+        while True:
+            try:
+                event = self._admit(await self._read(self._deadline))
+            except BitlaneError as error:
+                self.hang_up()
+                self.between_attempts = True
+                await self._recover(error, self._deadline)
+            except BaseException:
+                self.hang_up()
+                raise
+            else:
+                if event is not None:
+                    return event
+
+    def hang_up(self) -> None:
+        """Cuts the running call, if any. The server ends the request, or waits `disconnect_grace` for a Resume."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    async def _read(self, deadline: Deadline) -> pb.GenerateEvent:
+        if self._call is None:
+            self._call = self._open(deadline)
+        # A method of the call rather than `async for`, which would say EOF by StopAsyncIteration.
+        message = await guarded(self._call.read(), self.request_id)
+        if not isinstance(message, pb.GenerateEvent):
+            raise Unavailable("the stream ended before its reply did", request_id=self.request_id, reason="STREAM_CUT")
+        return message
+
+    def _open(self, deadline: Deadline) -> _Call:
+        stub, timeout = self._line.channels.stub(), deadline.grpc_timeout()
+        self._target = self._line.channels.current
+        self.between_attempts = False
+        if self._request is not None and not self.accepted:
+            return stub.Generate(self._request, timeout=timeout, metadata=self._metadata)
+        resume = pb.ResumeRequest(request_id=self.request_id, next_index=self.next_index)
+        return stub.Resume(resume, timeout=timeout, metadata=self._metadata)
+
+    def _admit(self, message: pb.GenerateEvent) -> Event | None:
+        """Checks an event against what came before. None: nothing new for the caller."""
+        event = convert.event(message)
+        match event:
+            case None:
+                return None
+            case Accepted():
+                if self.accepted:
+                    # The answer to our own Resume; the caller has had it.
+                    return None
+                self.accepted = True
+                self._line.budget.earn()
+            case Delta():
+                if event.next_index <= self.next_index and event.next_index > event.index:
+                    return None
+                if event.index != self.next_index or event.next_index < event.index:
+                    raise Unavailable(
+                        f"chunk {self.next_index} was due and {event.index} came",
+                        request_id=self.request_id,
+                        reason="STREAM_GAP",
+                    )
+                self.next_index = event.next_index
+            case Finished():
+                self._call = None
+                return event
+        self._failures = 0
+        return event
+
+    async def _recover(self, error: BitlaneError, deadline: Deadline) -> None:
+        """Waits for the next attempt; raises when there is none."""
+        self._failures += 1
+        if self._failures == 1:
+            self._broken_at = time.monotonic()
+        if not self.accepted:
+            await self._line.wait(error, self._failures, deadline, self._target)
+            return
+        if isinstance(error, NotFound):
+            self._forget(error)
+            # Sending it again follows at once: the server has answered, it just does not know the request.
+            return
+        delay = self._line.policy.delay(error, self._failures, random.random())
+        window_left = self._broken_at + self._line.policy.resume_window - time.monotonic()
+        if delay is None or delay >= min(window_left, deadline.remaining()):
+            if error.reason == "STREAM_GAP":
+                raise InternalError(str(error), request_id=self.request_id, reason=error.reason)
+            raise error
+        await self._line.pause(error, delay, self._target)
+
+    def _forget(self, error: NotFound) -> None:
+        """The server lost an accepted reply: start over while the caller has seen none of it."""
+        if self._request is None or self.next_index > 0 or self._failures > self._line.policy.max_attempts:
+            raise Aborted(
+                f"the server no longer knows this reply, so that it cannot be continued from chunk {self.next_index}",
+                request_id=self.request_id,
+                reason="REPLY_LOST",
+                metadata=error.metadata,
+            )
+        self.accepted = False
