@@ -104,7 +104,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a request ended. Times are milliseconds since the epoch by the server's clock; None: it never came to that."""
+    """How a request ended. Times are ms since the epoch by the server's clock; None: it never came to that."""
 
     outcome: Outcome
     detail: str
@@ -146,6 +146,31 @@ class EndEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """From an inbox: entries of one shard may have been lost. Attach again to every stream of the shard's tenants."""
+
+    shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseEnded:
+    """For a worker: the request was ended, or taken away, under the lease with this epoch."""
+
+    ref: RequestRef
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """What became of a request whose worker let its lease run out."""
+
+    ref: RequestRef
+    worker: str
+    epoch: int  # of the lease that ran out
+    outcome: Outcome | None  # None: it waits again
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerInfo:
     """A live worker, as the registry shows it."""
 
@@ -174,6 +199,10 @@ class BrokerError(Exception):
 
 class BrokerUnavailable(BrokerError):
     """The server cannot be reached or did not answer in time. Whether the call took effect is not known."""
+
+
+class ChunkConflict(BrokerError):
+    """The log holds another chunk at this index, or has gone on past it: the writer has lost count."""
 
 
 class RequestNotFound(BrokerError):

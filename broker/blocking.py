@@ -1,0 +1,50 @@
+"""Commands that block the connection which sends them."""
+
+import random
+from collections.abc import Iterator
+
+from broker.connection import Argument, Connection, Disconnected, Reply, ServerError, pack
+from broker.pipeline import Pipeline
+from broker.types import BrokerUnavailable
+
+
+class BlockingCalls:
+    """Runs blocking commands against one shard, each on a connection that nobody else uses meanwhile."""
+
+    def __init__(self, pipeline: Pipeline, timeout_s: float) -> None:
+        self._pipeline = pipeline  # knows which node holds the shard
+        self._timeout_s = timeout_s
+        self._idle: list[Connection] = []
+
+    async def run(self, *command: Argument, wait_s: float) -> Reply:
+        """Runs a command that the server may hold back for `wait_s` seconds. Raises BrokerUnavailable.
+
+        A caller that is cancelled closes its connection, and with it the server forgets the command.
+        """
+        connection = self._idle.pop() if self._idle else None
+        try:
+            if connection is None or connection.closed:
+                connection = await Connection.open(self._pipeline.endpoint, self._timeout_s)
+            (reply,) = await connection.run(pack(*command), 1, wait_s + self._timeout_s)
+        except Disconnected as error:
+            raise BrokerUnavailable(str(error)) from error
+        if isinstance(reply, ServerError):
+            connection.close()
+            if str(reply).startswith("MOVED "):
+                self._pipeline.follow(str(reply))
+            raise BrokerUnavailable(str(reply))
+        self._idle.append(connection)
+        return reply
+
+    def close(self) -> None:
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
+
+
+def pauses() -> Iterator[float]:
+    """Seconds to wait between attempts to reconnect: doubling up to a half, with jitter to spread processes."""
+    longest = 0.02
+    while True:
+        yield random.uniform(longest / 2, longest)
+        longest = min(longest * 2, 0.5)

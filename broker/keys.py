@@ -1,0 +1,144 @@
+"""Every key name of the broker. The Lua scripts get the same templates from `lua_layout`, so there is no second list.
+
+A key of a shard starts with `bl:{<shard>}:`. The braces are a Redis Cluster hash tag: all keys of a shard share a slot,
+which is what lets a script derive further keys from the tag of the one it was given. The shard follows from the tenant.
+A request is addressed as `<tenant>/<request_id>`, because ids are unique within a tenant only.
+"""
+
+import functools
+import re
+import zlib
+
+from broker.types import RequestRef
+
+_LAYOUT = {
+    "request": "req:%s",
+    "log": "log:%s",
+    "queue": "q:%s:%s",
+    "fair": "fair:%s",
+    "fair_batch": "fair:%s:batch",
+    "lease": "lease:%s",
+    "bell": "bell:%s",
+    "pool": "pool:%s",
+    "tenant": "tenant:%s",
+    "inbox": "in:%s",
+    "control": "ctl:%s",
+    "dead": "dead",
+}
+
+# Names become parts of keys, so nothing may pass that could end a part or a hash tag.
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,256}")
+_POOL = re.compile(r"[A-Za-z0-9._-]{1,128}/[A-Za-z0-9._-]{1,32}")
+
+
+def shard_of(tenant: str, shards: int) -> int:
+    """The shard of all keys of a tenant. CRC-32 rather than `hash`, which differs between processes."""
+    return zlib.crc32(tenant.encode()) % shards
+
+
+def member(ref: RequestRef) -> str:
+    """How a request is named inside a shard: in its key, in a queue, in a lease set, in an event."""
+    return f"{_name(ref.tenant, 'tenant')}/{_name(ref.request_id, 'request id')}"
+
+
+@functools.lru_cache(maxsize=8192)  # a stream names its request once a chunk
+def parse_member(text: bytes) -> RequestRef:
+    """The request that `member` named."""
+    tenant, _, request_id = text.decode().partition("/")
+    return RequestRef(tenant, request_id)
+
+
+def request(shard: int, ref: RequestRef) -> str:
+    """Hash: everything about a request but its log. Expires after the end."""
+    return _key(shard, "request", member(ref))
+
+
+def log(shard: int, ref: RequestRef) -> str:
+    """List: the numbered chunks of a request. Expires after the end."""
+    return _key(shard, "log", member(ref))
+
+
+def queue(shard: int, pool: str, tenant: str) -> str:
+    """Sorted set: waiting requests of a tenant in a pool by priority, then arrival."""
+    return _key(shard, "queue", _pool(pool), _name(tenant, "tenant"))
+
+
+def fair(shard: int, pool: str) -> str:
+    """Sorted set: tenants whose most urgent waiting request is interactive or standard, by virtual time."""
+    return _key(shard, "fair", _pool(pool))
+
+
+def fair_batch(shard: int, pool: str) -> str:
+    """Sorted set: tenants with only batch requests waiting, by virtual time."""
+    return _key(shard, "fair_batch", _pool(pool))
+
+
+def lease(shard: int, pool: str) -> str:
+    """Sorted set: running requests by the end of their lease, in ms of the server's clock."""
+    return _key(shard, "lease", _pool(pool))
+
+
+def bell(shard: int, pool: str) -> str:
+    """List: holds one token while work waits that nobody was woken for."""
+    return _key(shard, "bell", _pool(pool))
+
+
+def pool(shard: int, pool: str) -> str:
+    """Hash: the pool's virtual clock, arrival sequence, and counters of waiting requests and of claims."""
+    return _key(shard, "pool", _pool(pool))
+
+
+def tenant(shard: int, tenant: str) -> str:
+    """Hash: reserved tokens, waiting, running, and `v:<pool>`, the virtual time in each pool."""
+    return _key(shard, "tenant", _name(tenant, "tenant"))
+
+
+def inbox(shard: int, router: str) -> str:
+    """Stream: chunks and endings for one router process. Expires when the router stops reading."""
+    return _key(shard, "inbox", _name(router, "router"))
+
+
+def control(shard: int, worker: str) -> str:
+    """List: requests that were ended, or taken away, under a worker. Capped; expires."""
+    return _key(shard, "control", _name(worker, "worker"))
+
+
+def dead(shard: int) -> str:
+    """Stream: dead letters."""
+    return _key(shard, "dead")
+
+
+def workers(pool: str) -> str:
+    """Sorted set: workers of a pool by their last heartbeat. One slot for the whole registry."""
+    return f"bl:{{workers}}:{_pool(pool)}"
+
+
+def worker_info(pool: str) -> str:
+    """Hash: what each worker said with its last heartbeat."""
+    return f"bl:{{workers}}:{_pool(pool)}:info"
+
+
+def lua_layout() -> str:
+    """The same templates as a Lua function `key(name, ...)`, which reuses the hash tag of KEYS[1]."""
+    rows = ", ".join(f"{name} = '{template}'" for name, template in _LAYOUT.items())
+    return (
+        f"local LAYOUT = {{{rows}}}\n"
+        "local TAG = string.match(KEYS[1], '^bl:{[^}]+}:')\n"
+        "local function key(name, ...) return TAG .. string.format(LAYOUT[name], ...) end\n"
+    )
+
+
+def _key(shard: int, name: str, *parts: str) -> str:
+    return f"bl:{{{shard}}}:{_LAYOUT[name] % parts}"
+
+
+def _name(text: str, what: str) -> str:
+    if _NAME.fullmatch(text) is None:
+        raise ValueError(f"{what} {text!r} cannot be part of a key: use 1 to 256 of A-Z a-z 0-9 . _ -")
+    return text
+
+
+def _pool(text: str) -> str:
+    if _POOL.fullmatch(text) is None:
+        raise ValueError(f"pool {text!r} cannot be part of a key: write it model/precision, of A-Z a-z 0-9 . _ -")
+    return text

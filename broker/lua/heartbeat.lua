@@ -1,0 +1,19 @@
+-- Shows a worker as live.
+--
+-- KEYS 1 workers of the pool  2 what they said
+-- ARGV 1 worker  2 its description  3 after how many ms of silence a worker is forgotten
+-- Result the number of workers known
+--
+-- Keeps: both keys name the same workers, and vanish when nobody beats any more.
+-- use: clock
+
+local now, forget = now_ms(), tonumber(ARGV[3])
+redis.call('ZADD', KEYS[1], string.format('%d', now), ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+for _, worker in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', string.format('%d', now - forget), 'BYSCORE')) do
+  redis.call('ZREM', KEYS[1], worker)
+  redis.call('HDEL', KEYS[2], worker)
+end
+redis.call('PEXPIRE', KEYS[1], forget)
+redis.call('PEXPIRE', KEYS[2], forget)
+return redis.call('ZCARD', KEYS[1])

@@ -1,0 +1,174 @@
+"""Calls that meet in time travel together: one write, one round trip, one wake-up.
+
+Calls made in the same turn of the event loop, or while a batch is under way, go out as the next batch. Each call gets
+its own reply or its own error.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from broker.connection import Argument, Connection, Disconnected, Reply, ServerError, pack
+from broker.endpoint import Endpoint
+from broker.scripts import Script
+from broker.types import BrokerError, BrokerUnavailable
+
+# Bounds how long one batch keeps the server and the event loop from others.
+_BATCH_MAX = 512
+# Error replies that say 'not now' rather than 'wrong'.
+_AWAY = frozenset(
+    {"LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF", "OOM", "BUSY", "ASK"}
+)
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    command: bytes
+    script: Script | None
+    until: float  # loop time at which its caller is told that the server is away
+    answer: asyncio.Future[Reply]
+
+
+class Pipeline:
+    """Everything that is sent to one hash tag: one slot, so one node, so one connection."""
+
+    def __init__(self, endpoint: Endpoint, scripts: dict[str, Script], timeout_s: float) -> None:
+        self.endpoint = endpoint
+        self._scripts = scripts
+        self._timeout_s = timeout_s
+        self._waiting: list[_Call] = []
+        self._runner: asyncio.Task[None] | None = None
+        self._connection: Connection | None = None
+        self._closed = False
+
+    def run(self, name: str, keys: Sequence[str], *arguments: Argument) -> asyncio.Future[Reply]:
+        """Runs a transition. The future raises BrokerUnavailable, or BrokerError for any other error reply."""
+        script = self._scripts[name]
+        return self._add(pack("EVALSHA", script.sha, len(keys), *keys, *arguments), script)
+
+    def command(self, *command: Argument) -> asyncio.Future[Reply]:
+        """Runs a plain command; fails in the same ways."""
+        return self._add(pack(*command), None)
+
+    async def close(self) -> None:
+        """Fails what waits with BrokerUnavailable and closes the connection."""
+        self._closed = True
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.gather(self._runner, return_exceptions=True)
+        self._fail(self._take(len(self._waiting)), BrokerUnavailable("the broker is closed"))
+
+    def _add(self, command: bytes, script: Script | None) -> asyncio.Future[Reply]:
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise BrokerUnavailable("the broker is closed")
+        call = _Call(command, script, loop.time() + self._timeout_s, loop.create_future())
+        self._waiting.append(call)
+        if self._runner is None:
+            # The task starts in the next turn of the loop, and takes along what this turn still adds.
+            self._runner = loop.create_task(self._run_batches(), name="broker-pipeline")
+        return call.answer
+
+    def _take(self, count: int) -> list[_Call]:
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken
+
+    async def _run_batches(self) -> None:
+        try:
+            while self._waiting:
+                batch = [call for call in self._take(_BATCH_MAX) if not call.answer.done()]
+                try:
+                    await self._run_batch(batch)
+                except Disconnected as error:
+                    self._drop()
+                    self._fail(batch, BrokerUnavailable(f"{self.endpoint}: {error}"))
+                except BrokerError as error:
+                    self._drop()
+                    self._fail(batch, error)
+                except BaseException:
+                    self._fail(batch, BrokerUnavailable("the broker is closed"))
+                    raise
+        finally:
+            self._runner = None
+            if self._closed:
+                self._drop()
+
+    async def _run_batch(self, batch: list[_Call]) -> None:
+        if not batch:
+            return
+        replies = await self._send(batch)
+        again = [call for call, reply in zip(batch, replies, strict=True) if self._is_retried(reply)]
+        if again:
+            moved = next((text for reply in replies if (text := _moved(reply))), None)
+            if moved is not None:
+                self.follow(moved)
+            else:
+                await self._load({call.script.name: call.script for call in again if call.script}, batch[0].until)
+            retried = iter(await self._send(again))
+            replies = [next(retried) if self._is_retried(reply) else reply for reply in replies]
+        for call, reply in zip(batch, replies, strict=True):
+            if call.answer.done():
+                continue
+            if isinstance(reply, ServerError):
+                call.answer.set_exception(self._as_error(reply))
+            else:
+                call.answer.set_result(reply)
+
+    async def _send(self, batch: list[_Call]) -> list[Reply]:
+        until = batch[0].until
+        if self._connection is None or self._connection.closed:
+            self._connection = await Connection.open(self.endpoint, _seconds_left(until))
+            await self._load(self._scripts, until)
+        payload = b"".join([call.command for call in batch])
+        return await self._connection.run(payload, len(batch), _seconds_left(until))
+
+    async def _load(self, scripts: dict[str, Script], until: float) -> None:
+        """A restarted server knows no script, and a failover or SCRIPT FLUSH forgets them under a live connection."""
+        assert self._connection is not None
+        payload = b"".join([pack("SCRIPT", "LOAD", script.text) for script in scripts.values()])
+        for reply in await self._connection.run(payload, len(scripts), _seconds_left(until)):
+            if isinstance(reply, ServerError):
+                if _code(reply) in _AWAY:
+                    raise Disconnected(str(reply))
+                raise BrokerError(f"the server refuses a script: {reply}")
+
+    def _is_retried(self, reply: Reply) -> bool:
+        """Errors that say for certain that the command did nothing, and what to do about it."""
+        return isinstance(reply, ServerError) and _code(reply) in {"NOSCRIPT", "MOVED"}
+
+    def follow(self, moved: str) -> None:
+        """The slot lives on another node now: `MOVED <slot> <host>:<port>`."""
+        host, _, port = moved.rpartition(" ")[2].rpartition(":")
+        self._drop()
+        self.endpoint = self.endpoint.at(host, int(port))
+
+    def _as_error(self, reply: ServerError) -> BrokerError:
+        if _code(reply) not in _AWAY and _code(reply) not in {"NOSCRIPT", "MOVED"}:
+            return BrokerError(f"the server refused a command: {reply}")
+        if _code(reply) == "READONLY":
+            # A demoted primary keeps its connections; a new one finds its successor by name.
+            self._drop()
+        return BrokerUnavailable(f"{self.endpoint}: {reply}")
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _fail(self, batch: Sequence[_Call], error: BrokerError) -> None:
+        for call in batch:
+            if not call.answer.done():
+                # One error object for each: a shared one would collect the tracebacks of all its raisers.
+                call.answer.set_exception(type(error)(*error.args))
+
+
+def _seconds_left(until: float) -> float:
+    return max(0.001, until - asyncio.get_running_loop().time())
+
+
+def _code(error: ServerError) -> str:
+    return str(error).partition(" ")[0]
+
+
+def _moved(reply: Reply) -> str | None:
+    return str(reply) if isinstance(reply, ServerError) and _code(reply) == "MOVED" else None

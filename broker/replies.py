@@ -1,0 +1,126 @@
+"""What the scripts answer, as the types of `broker.types`. The order of fields is that of the scripts' headers."""
+
+import json
+from collections.abc import Sequence
+from typing import cast
+
+from broker import keys
+from broker.connection import Reply
+from broker.types import (
+    BrokerError,
+    ChunkConflict,
+    ChunkEvent,
+    Claim,
+    EndEvent,
+    Ending,
+    Held,
+    IndexOutOfRange,
+    Lease,
+    LeaseEnded,
+    Outcome,
+    Reclaimed,
+    Usage,
+    WorkerInfo,
+)
+
+_HELD = {1: Held.YES, 2: Held.ENDED, 3: Held.FENCED}
+
+
+def array(reply: Reply) -> list[Reply]:
+    """A reply that must be an array."""
+    if not isinstance(reply, list):
+        raise BrokerError(f"expected an array from the server, not {reply!r}")
+    return reply
+
+
+def strings(reply: Reply) -> list[bytes]:
+    """A reply that must be an array of strings."""
+    return cast("list[bytes]", array(reply))
+
+
+def integer(reply: Reply) -> int:
+    """A number, which the server sends as an integer or in digits; nil is 0."""
+    return int(cast("bytes | int | None", reply) or 0)
+
+
+def held(reply: Reply) -> Held:
+    return _HELD[integer(reply)]
+
+
+def written(reply: Reply, index: int) -> Held:
+    """The answer of append and finish. Raises IndexOutOfRange or ChunkConflict."""
+    code, length = array(reply)
+    if isinstance(code, int):
+        return _HELD[code]
+    if code == b"hole":
+        raise IndexOutOfRange(index, integer(length))
+    raise ChunkConflict(f"the log already holds {integer(length)} chunks; what is written at {index} is not among them")
+
+
+def claim(reply: Reply, pool: str, worker: str) -> Claim:
+    ref, epoch, attempt, remaining_ms, job, chunks = array(reply)
+    return Claim(
+        lease=Lease(keys.parse_member(cast("bytes", ref)), pool, worker, integer(epoch)),
+        job=cast("bytes", job),
+        attempt=integer(attempt),
+        chunks=tuple(strings(chunks)),
+        remaining_ms=None if integer(remaining_ms) < 0 else integer(remaining_ms),
+    )
+
+
+def reclaimed(reply: Reply) -> Reclaimed:
+    ref, worker, epoch, outcome = array(reply)
+    return Reclaimed(
+        keys.parse_member(cast("bytes", ref)),
+        cast("bytes", worker).decode(),
+        integer(epoch),
+        Outcome(cast("bytes", outcome).decode()) if outcome else None,
+    )
+
+
+def ending(values: Sequence[bytes]) -> Ending:
+    """Twelve values in the order of lua/lib/ending.lua."""
+    outcome, detail, prompt, cached, output, attempts, profile, submitted, claimed, first_chunk, ended, index = values
+    return Ending(
+        outcome=Outcome(outcome.decode()),
+        detail=detail.decode(errors="replace"),
+        usage=Usage(int(prompt), int(cached), int(output)),
+        attempts=int(attempts),
+        profile=profile,
+        submitted_ms=int(submitted),
+        claimed_ms=int(claimed) or None,
+        first_chunk_ms=int(first_chunk) or None,
+        ended_ms=int(ended),
+        next_index=int(index),
+    )
+
+
+def inbox_event(fields: list[bytes]) -> ChunkEvent | EndEvent | None:
+    """One entry of an inbox; None for the entry that opens it."""
+    kind = fields[0]
+    if kind == b"chunk":
+        return ChunkEvent(keys.parse_member(fields[1]), int(fields[3]), fields[5])
+    if kind == b"end":
+        return EndEvent(keys.parse_member(fields[1]), ending(fields[3::2]))
+    return None
+
+
+def lease_ended(entry: bytes) -> LeaseEnded:
+    epoch, _, ref = entry.partition(b" ")
+    return LeaseEnded(keys.parse_member(ref), int(epoch))
+
+
+def pack_worker(info: WorkerInfo) -> bytes:
+    """A worker's description: one line of JSON, then the profile's bytes."""
+    line = {
+        "slots": info.slots,
+        "running": info.running,
+        "draining": info.draining,
+        "context_tokens": info.context_tokens,
+    }
+    return json.dumps(line).encode() + b"\n" + info.profile
+
+
+def worker(name: bytes, pool: str, description: bytes) -> WorkerInfo:
+    line, _, profile = description.partition(b"\n")
+    return WorkerInfo(name.decode(), pool, profile, **json.loads(line))

@@ -1,0 +1,1 @@
+"""How bitlane is run: the local stack, containers, the cluster."""
