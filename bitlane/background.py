@@ -6,7 +6,12 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from bitlane.errors import Aborted
+
 _Result = TypeVar("_Result")
+
+# Seconds that unfinished work gets on close before it is cancelled.
+_GRACE = 1.0
 
 
 def _quiet(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -30,6 +35,10 @@ class BackgroundLoop:
         self._thread: threading.Thread | None = None
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     def run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
         """Waits for the coroutine's result; Ctrl-C while waiting cancels it. RuntimeError after `close`."""
         try:
@@ -42,7 +51,7 @@ class BackgroundLoop:
             return future.result()
         except concurrent.futures.CancelledError:
             # Only `close` cancels what another thread is waiting for.
-            raise RuntimeError("the client was closed") from None
+            raise Aborted("the client was closed") from None
         except BaseException:
             future.cancel()
             raise
@@ -66,10 +75,12 @@ class BackgroundLoop:
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
-            leftovers = asyncio.all_tasks(loop)
-            for task in leftovers:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*leftovers, return_exceptions=True))
+            if leftovers := asyncio.all_tasks(loop):
+                # They have lost their connections by now and end by themselves, with an error that says so.
+                _, stuck = loop.run_until_complete(asyncio.wait(leftovers, timeout=_GRACE))
+                for task in stuck:
+                    task.cancel()
+                loop.run_until_complete(asyncio.gather(*leftovers, return_exceptions=True))
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             loop.close()

@@ -123,10 +123,6 @@ class Channels:
         """The number of the current target."""
         return self._current
 
-    @property
-    def targets(self) -> tuple[str, ...]:
-        return self._address.targets
-
     def stub(self) -> "Stub":
         """Calls to the current target. RuntimeError after close, in another event loop, or after a fork."""
         if self.closed:

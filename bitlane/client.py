@@ -73,6 +73,11 @@ class AsyncClient:
         self._timeout = timeout
         self._line = Line(Channels(self._address), retry or RetryPolicy(), _metadata(api_key, metadata))
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Where the servers are, in the order of preference."""
+        return self._address.targets
+
     def stream(
         self,
         prompt: str | None = None,
@@ -202,7 +207,7 @@ class AsyncClient:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {','.join(self._address.targets)}>"
+        return f"<{type(self).__name__} {','.join(self.targets)}>"
 
     def _pairs(self, extra: Mapping[str, str] | None) -> list[tuple[str, str]]:
         return [*self._line.metadata, *((name.lower(), value) for name, value in (extra or {}).items())]

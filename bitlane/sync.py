@@ -91,7 +91,9 @@ class Stream:
 
     def close(self) -> None:
         """Stops reading. A request that has not ended is ended at the server, unless it has a `disconnect_grace`."""
-        self._loop.run(self._stream.close())
+        # A closed client has ended its streams already.
+        if not self._loop.closed:
+            self._loop.run(self._stream.close())
 
     def __enter__(self) -> Self:
         return self
@@ -140,6 +142,11 @@ class Client:
         )
         self._loop = BackgroundLoop("bitlane-client")
         self._pid = os.getpid()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Where the servers are, in the order of preference."""
+        return self._client.targets
 
     def stream(
         self,
@@ -214,12 +221,9 @@ class Client:
         if os.getpid() != self._pid:
             # The thread and the connections are the parent's.
             return
-        try:
+        if not self._loop.closed:
             self._loop.run(self._client.close())
-        except RuntimeError:
-            # Closed before.
-            return
-        self._loop.close()
+            self._loop.close()
 
     def __enter__(self) -> Self:
         return self
