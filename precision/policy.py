@@ -46,7 +46,11 @@ def explain(
 ) -> tuple[Decision | Refusal, tuple[Step, ...]]:
     """The same as `decide`, with every step that led to it."""
     steps: list[Step] = []
-    outcome = _decide(features, policy, gates, pools, lambda *step: steps.append(Step(*step)))
+
+    def note(name: str, applied: bool, detail: str) -> None:
+        steps.append(Step(name, applied, detail))
+
+    outcome = _decide(features, policy, gates, pools, note)
     return outcome, tuple(steps)
 
 

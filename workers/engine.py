@@ -1,6 +1,6 @@
 """The contract between the worker loop and an engine."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -124,7 +124,7 @@ class Engine(Protocol):
         """Loads the model. Takes seconds to minutes; progress goes to the log."""
         ...
 
-    def generate(self, job: Job) -> AsyncIterator[Delta]:
+    def generate(self, job: Job) -> AsyncGenerator[Delta]:
         """Yields deltas as tokens come, the last one with a finish reason. Skips what `job.generated` already holds:
         the first delta continues right after it, in tokens and in text.
 

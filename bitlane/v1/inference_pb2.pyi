@@ -981,9 +981,9 @@ class CancelResponse(Message):
     REASON_FIELD_NUMBER: int
     USAGE_FIELD_NUMBER: int
     cancelled: bool
-    """False when it had already ended."""
+    """Whether the request ended by a cancellation, this one or an earlier one. False: it had ended otherwise before."""
     reason: FinishReason.ValueType
-    """Why the request ended: cancelled now, or what ended it before. Unspecified when an error had ended it."""
+    """Why the request ended. Unspecified when an error had ended it."""
     @property
     def usage(self) -> Usage:
         """What was generated until then."""

@@ -7,6 +7,7 @@ release, and router and workers are deployed together.
 
 from bitlane.v1.inference_pb2 import (
     ChatMessage,
+    Decision,
     GuidedDecoding,
     Priority,
     SamplingParams,
@@ -112,3 +113,24 @@ class Chunk(Message):
         logprobs: Iterable[TokenLogprobs] | None = ...,
     ) -> None: ...
     def ClearField(self, field_name: Literal["logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
+
+@final
+class Admission(Message):
+    """What the routers keep beside a request, for whichever of them serves its stream."""
+
+    DESCRIPTOR: Descriptor
+
+    DECISION_FIELD_NUMBER: int
+    DISCONNECT_GRACE_MS_FIELD_NUMBER: int
+    disconnect_grace_ms: int
+    """How long the request goes on without a reader, in milliseconds."""
+    @property
+    def decision(self) -> Decision: ...
+    def __init__(
+        self,
+        *,
+        decision: Decision | None = ...,
+        disconnect_grace_ms: int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: Literal["decision", b"decision"]) -> bool: ...
+    def ClearField(self, field_name: Literal["decision", b"decision", "disconnect_grace_ms", b"disconnect_grace_ms"]) -> None: ...

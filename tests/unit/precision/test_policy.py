@@ -23,7 +23,7 @@ POLICY = Policy()
 
 
 def features(task: Task = Task.CHAT, **changes: object) -> Features:
-    return replace(Features(task, TaskSource.HINT, 1.0, 100), **changes)  # type: ignore[arg-type]  # a table's shorthand
+    return replace(Features(task, TaskSource.HINT, 1.0, 100), **changes)
 
 
 PASSED_CODE = {Task.CODE: GateState.PASSED}

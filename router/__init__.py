@@ -1,0 +1,1 @@
+"""The gRPC service: identity, validation, decision, admission, relay."""

@@ -1,0 +1,184 @@
+"""From a request to a queued one: validate, find the model, decide, submit."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+
+import grpc
+
+from bitlane.internal.v1 import job_pb2
+from bitlane.v1 import inference_pb2 as pb
+from broker.types import Priority, RequestRef, Submission
+from classifier import Classifier
+from precision.decision import Decision, Features, Refusal, RefusalReason
+from precision.policy import decide, explain
+from router.config import Config, ModelConfig, TenantConfig
+from router.convert import decision_message, step_messages
+from router.faults import Fault, Violation, invalid, unknown_model
+from router.features import extract_features
+from router.pools import PoolWatch
+from router.validation import Bounds, check_request
+
+DEFAULT_MAX_TOKENS = 256
+DEFAULT_TEMPERATURE = 0.7
+_REFUSAL_CODES = {
+    RefusalReason.PRECISION_NOT_ALLOWED: grpc.StatusCode.PERMISSION_DENIED,
+    RefusalReason.PRECISION_UNAVAILABLE: grpc.StatusCode.FAILED_PRECONDITION,
+    RefusalReason.POOL_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+}
+_RETRY_AFTER_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that may be submitted."""
+
+    submission: Submission
+    admission: job_pb2.Admission
+
+
+class Admission:
+    """Decides whether and where a request may run. Reads snapshots only: no I/O."""
+
+    def __init__(
+        self, config: Config, pools: PoolWatch, classify: Classifier, router: str, max_request_s: float
+    ) -> None:
+        self._config = config
+        self._pools = pools
+        self._classify = classify
+        self._router = router
+        self._max_request_s = max_request_s
+
+    def admit(
+        self,
+        request: pb.GenerateRequest,
+        tenant: TenantConfig,
+        *,
+        timeout_s: float | None,
+        trace: tuple[str, str] = ("", ""),
+        path: str = "",
+    ) -> Admitted:
+        """Makes the submission of a request.
+
+        Args:
+            timeout_s: until the client's deadline; None when it has none.
+            trace: W3C traceparent and tracestate of the caller.
+            path: prefix of field paths in errors.
+
+        Raises:
+            Fault: what is wrong with it, or why no pool serves it.
+        """
+        model, features = self._examine(request, tenant, path)
+        outcome = decide(features, tenant.precision_policy, model.gate_states, self._pools.views(model))
+        decision = _accept(outcome, path)
+        request_id = request.request_id or f"req-{secrets.token_hex(12)}"
+        job = _job(request, request_id, tenant, model, features, trace)
+        admission = job_pb2.Admission(
+            decision=decision_message(decision),
+            disconnect_grace_ms=request.disconnect_grace.ToMilliseconds(),
+        )
+        timeout_s = min(timeout_s, self._max_request_s) if timeout_s is not None else self._max_request_s
+        submission = Submission(
+            ref=RequestRef(tenant.id, request_id),
+            pool=decision.pool,
+            digest=_digest(request),
+            job=job.SerializeToString(),
+            decision=admission.SerializeToString(),
+            router=self._router,
+            timeout_ms=max(1, round(timeout_s * 1000)),
+            prompt_tokens=features.prompt_tokens,
+            output_tokens=job.sampling.max_tokens,
+            priority=Priority(job.priority),
+            weight=tenant.weight,
+            migratable=not request.HasField("guided"),
+            max_waiting=tenant.max_waiting,
+        )
+        return Admitted(submission, admission)
+
+    def explain(self, request: pb.GenerateRequest, tenant: TenantConfig, path: str) -> pb.ExplainResponse:
+        """The decision with its steps, nothing submitted.
+
+        Raises:
+            Fault: what is wrong with the request, or why no pool serves it.
+        """
+        model, features = self._examine(request, tenant, path)
+        outcome, steps = explain(features, tenant.precision_policy, model.gate_states, self._pools.views(model))
+        return pb.ExplainResponse(
+            decision=decision_message(_accept(outcome, path)),
+            steps=step_messages(steps),
+            pools=self._pools.messages(model),
+            estimated_prompt_tokens=features.prompt_tokens,
+        )
+
+    def models(self, tenant: TenantConfig) -> list[ModelConfig]:
+        """Those that the tenant may use."""
+        return [m for m in self._config.models if tenant.models is None or m.name in tenant.models]
+
+    def _examine(self, request: pb.GenerateRequest, tenant: TenantConfig, path: str) -> tuple[ModelConfig, Features]:
+        model = self._config.models_by_name.get(request.model)
+        allowed = model is not None and (tenant.models is None or model.name in tenant.models)
+        violations = check_request(request, Bounds(model.context_tokens) if model and allowed else None, path)
+        if violations:
+            raise invalid(violations)
+        if model is None or not allowed:
+            raise unknown_model(request.model)
+        return model, extract_features(request, self._classify)
+
+
+def _accept(outcome: Decision | Refusal, path: str) -> Decision:
+    if isinstance(outcome, Decision):
+        return outcome
+    raise Fault(
+        _REFUSAL_CODES[outcome.reason],
+        outcome.reason.value,
+        outcome.message,
+        {"field": path + outcome.field} if outcome.field else {},
+        violations=(Violation(path + outcome.field, outcome.message),) if outcome.field else (),
+        retry_after_s=_RETRY_AFTER_S if outcome.reason is RefusalReason.POOL_UNAVAILABLE else None,
+    )
+
+
+def _digest(request: pb.GenerateRequest) -> str:
+    """Of everything but the id: what must be equal for two requests with one id to be the same."""
+    body = pb.GenerateRequest()
+    body.CopyFrom(request)
+    body.ClearField("request_id")
+    return hashlib.sha256(body.SerializeToString(deterministic=True)).hexdigest()
+
+
+def _job(
+    request: pb.GenerateRequest,
+    request_id: str,
+    tenant: TenantConfig,
+    model: ModelConfig,
+    features: Features,
+    trace: tuple[str, str],
+) -> job_pb2.Job:
+    """The validated request with every default filled in."""
+    job = job_pb2.Job(
+        request_id=request_id,
+        tenant=tenant.id,
+        model=model.name,
+        prompt=request.prompt,
+        messages=request.messages,
+        sampling=request.sampling,
+        priority=request.priority or pb.PRIORITY_STANDARD,
+        conversation_id=request.conversation_id,
+        traceparent=trace[0],
+        tracestate=trace[1],
+    )
+    if request.HasField("guided"):
+        job.guided.CopyFrom(request.guided)
+    sampling = job.sampling
+    if not sampling.HasField("max_tokens"):
+        room = model.context_tokens - features.prompt_tokens
+        sampling.max_tokens = max(1, min(DEFAULT_MAX_TOKENS, room))
+    if not sampling.HasField("temperature"):
+        sampling.temperature = DEFAULT_TEMPERATURE
+    if not sampling.HasField("top_p"):
+        sampling.top_p = 1.0
+    if not sampling.HasField("top_k"):
+        sampling.top_k = 0
+    if not sampling.HasField("seed"):
+        sampling.seed = secrets.randbits(64)
+    return job

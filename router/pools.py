@@ -1,0 +1,80 @@
+"""What the router knows of the pools: a snapshot, read again a few times a second."""
+
+import asyncio
+import random
+from collections.abc import Mapping
+
+import structlog
+
+from bitlane.v1 import inference_pb2 as pb
+from broker.client import Broker
+from broker.types import BrokerUnavailable, PoolState
+from precision.decision import PoolView
+from precision.profile import Precision
+from router.config import Config, ModelConfig
+from router.convert import pool_message
+
+_log = structlog.get_logger("bitlane.router")
+_PERIOD_S = 0.25
+
+
+class PoolWatch:
+    """The pools of every model, at most a fraction of a second old."""
+
+    def __init__(self, broker: Broker, config: Config) -> None:
+        self._broker = broker
+        self._names = [name for model in config.models for name in model.pool_names.values()]
+        self._states: dict[str, PoolState] = {}
+        self._calibrated: dict[bytes, bool] = {}
+
+    def views(self, model: ModelConfig) -> Mapping[Precision, PoolView]:
+        """The model's pools, as the policy sees them; one that was never seen has no workers."""
+        return {precision: self._view(precision, name) for precision, name in model.pool_names.items()}
+
+    def messages(self, model: ModelConfig) -> list[pb.Pool]:
+        """The same for the API."""
+        return [pool_message(name, precision, self._states.get(name)) for precision, name in model.pool_names.items()]
+
+    def _view(self, precision: Precision, name: str) -> PoolView:
+        state = self._states.get(name)
+        if state is None:
+            return PoolView(name, precision, workers=0, slots=0, waiting=0, calibrated=False)
+        serving = [worker for worker in state.workers if not worker.draining]
+        return PoolView(
+            name=name,
+            precision=precision,
+            workers=len(serving),
+            slots=sum(worker.slots for worker in serving),
+            waiting=state.waiting,
+            calibrated=all(self._is_calibrated(worker.profile) for worker in serving),
+        )
+
+    def _is_calibrated(self, profile: bytes) -> bool:
+        known = self._calibrated.get(profile)
+        if known is None:
+            known = self._calibrated[profile] = pb.Profile.FromString(profile).calibrated
+        return known
+
+    async def refresh(self) -> None:
+        """Reads the registry once.
+
+        Raises:
+            BrokerUnavailable
+        """
+        self._states = {state.pool: state for state in await self._broker.pools(self._names)}
+
+    async def run(self) -> None:
+        """Refreshes until cancelled. While the broker is away the last snapshot stays."""
+        away = False
+        while True:
+            try:
+                await self.refresh()
+            except BrokerUnavailable as error:
+                if not away:
+                    _log.warning("broker.away", error=str(error))
+                away = True
+            else:
+                if away:
+                    _log.info("broker.back")
+                away = False
+            await asyncio.sleep(_PERIOD_S * random.uniform(0.8, 1.2))

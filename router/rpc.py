@@ -1,0 +1,122 @@
+"""How every RPC is served: credential, parsing, error mapping and the closing log line, in one place.
+
+Handlers are enumerated from the service descriptor, so that no method can be forgotten. They get raw bytes from gRPC
+and parse them here: a body that is no message is the caller's fault (INVALID_ARGUMENT), which gRPC would call INTERNAL.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from traceback import format_tb
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from broker.types import BrokerUnavailable
+from router.config import TenantConfig
+from router.faults import Fault, Violation, broker_unavailable, internal, invalid
+
+_log = structlog.get_logger("bitlane.router")
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+Authenticate = Callable[[Context], TenantConfig]
+# A method of the service: takes the parsed request and the call, returns the response, or None after it wrote a stream.
+Method = Callable[[Any, "Call"], Awaitable[Message | None]]
+
+
+@dataclass(slots=True)
+class Call:
+    """One RPC in progress."""
+
+    tenant: TenantConfig
+    context: Context
+    request_id: str = ""  # told in errors and logs once it is known
+
+    async def write(self, message: Message) -> None:
+        """Streams one message; waits while the client's window is full."""
+        await self.context.write(message.SerializeToString())
+
+    def metadata(self, key: str) -> str:
+        """A text entry of the caller's metadata; empty when there is none."""
+        for name, value in self.context.invocation_metadata() or ():
+            if name == key and isinstance(value, str):
+                return value
+        return ""
+
+
+def service_handler(service: ServiceDescriptor, servicer: object, authenticate: Authenticate) -> grpc.GenericRpcHandler:
+    """Serves every method of the service by the servicer's method of the same name in snake_case."""
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
+    for method in service.methods:
+        implementation: Method = getattr(servicer, _snake_case(method.name))
+        handle = _handler(method, implementation, authenticate)
+        if method.server_streaming:
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(handle)
+        else:
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(handle)
+    return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def _handler(method: MethodDescriptor, implementation: Method, authenticate: Authenticate) -> Any:
+    parse = GetMessageClass(method.input_type).FromString
+
+    async def handle(data: bytes, context: Context) -> bytes | None:
+        start = time.perf_counter()
+        call: Call | None = None
+        code = "CANCELLED"
+        try:
+            call = Call(authenticate(context), context)
+            response = await implementation(_parse(parse, data, method), call)
+            code = "OK"
+            return None if response is None else response.SerializeToString()
+        except Exception as error:
+            fault = _fault(error, method)
+            code = fault.code.name
+            await _abort(context, fault, call.request_id if call else "")
+            return None
+        finally:
+            _log.info(
+                "rpc.end",
+                method=method.name,
+                code=code,
+                tenant=call.tenant.id if call else "",
+                request_id=call.request_id if call else "",
+                ms=round((time.perf_counter() - start) * 1000, 1),
+            )
+
+    return handle
+
+
+def _fault(error: Exception, method: MethodDescriptor) -> Fault:
+    if isinstance(error, Fault):
+        return error
+    if isinstance(error, BrokerUnavailable):
+        return broker_unavailable()
+    # The text of an unforeseen error may hold a prompt; its type and its place do not.
+    _log.error("rpc.failed", method=method.name, error=type(error).__name__, trace=format_tb(error.__traceback__))
+    return internal()
+
+
+def _parse(parse: Callable[[bytes], Message], data: bytes, method: MethodDescriptor) -> Message:
+    try:
+        return parse(data)
+    except DecodeError:
+        message = f"is no {method.input_type.full_name} (truncated, or text that is no UTF-8)"
+        raise invalid([Violation("request", message)]) from None
+
+
+async def _abort(context: Context, fault: Fault, request_id: str) -> None:
+    trailers: list[tuple[str, str | bytes]] = [
+        ("grpc-status-details-bin", fault.status(request_id).SerializeToString())
+    ]
+    if fault.retry_after_s is not None:
+        trailers.append(("grpc-retry-pushback-ms", str(round(fault.retry_after_s * 1000))))
+    await context.abort(fault.code, fault.message, tuple(trailers))
+
+
+def _snake_case(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")

@@ -1,0 +1,132 @@
+"""The router process's parts, wired: broker, relay, pools, admission, service, gRPC server, health, reflection."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2
+from grpc_health.v1._async import HealthServicer
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server  # pyright: ignore[reportUnknownVariableType]
+from grpc_reflection.v1alpha import reflection
+
+from bitlane.v1 import inference_pb2 as pb
+from broker.client import Broker
+from broker.options import BrokerOptions
+from broker.types import BrokerUnavailable
+from classifier.keywords import classify
+from router.admission import Admission
+from router.config import Config
+from router.identity import authenticate
+from router.pools import PoolWatch
+from router.relay import Relay
+from router.rpc import service_handler
+from router.service import InferenceService
+from router.settings import RouterSettings
+
+_log = structlog.get_logger("bitlane.router")
+_SERVICE = pb.DESCRIPTOR.services_by_name["InferenceService"]
+_OPTIONS: list[tuple[str, int]] = [
+    # The largest valid request is 1 MiB of text and 64 KiB of schema.
+    ("grpc.max_receive_message_length", 2 << 20),
+    ("grpc.max_send_message_length", 16 << 20),
+    # A half-open connection is found within 20 s.
+    ("grpc.keepalive_time_ms", 15_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    # Clients may ping as often as the SDK does.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.max_metadata_size", 8 << 10),
+    ("grpc.absolute_max_metadata_size", 16 << 10),
+]
+
+
+@asynccontextmanager
+async def serve(settings: RouterSettings, config: Config) -> AsyncGenerator[int]:
+    """Runs a router; yields the port it listens on. Leaving drains it.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    options = BrokerOptions(
+        url=settings.broker_url.get_secret_value(),
+        shards=settings.broker_shards,
+        timeout_s=settings.broker_timeout_s,
+        resume_window_ms=round(settings.resume_window_s * 1000),
+    )
+    async with Broker(options) as broker, broker.inbox(name) as inbox:
+        pools = PoolWatch(broker, config)
+        relay = Relay(broker, name, settings.stream_buffer_bytes)
+        admission = Admission(config, pools, classify, name, settings.max_request_s)
+        service = InferenceService(broker, admission, relay, pools, settings.merge_ms)
+        server = grpc.aio.server(options=_OPTIONS)
+        server.add_generic_rpc_handlers(
+            (
+                service_handler(
+                    _SERVICE,
+                    service,
+                    lambda context: authenticate(context.invocation_metadata() or (), config.tenants_by_key),
+                ),
+            )
+        )
+        healthiness = HealthServicer()
+        add_HealthServicer_to_server(healthiness, server)
+        if settings.reflection:
+            names = (_SERVICE.full_name, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+            reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+        port = server.add_insecure_port(settings.listen)
+        if port == 0:
+            raise OSError(f"cannot listen on {settings.listen}: the address is taken or not this machine's")
+        try:
+            await pools.refresh()
+        except BrokerUnavailable as error:
+            _log.warning("broker.away", error=str(error), hint="requests fail with UNAVAILABLE until it is back")
+        background = [_keep_running("relay", relay.run(inbox)), _keep_running("pools", pools.run())]
+        await server.start()
+        await _set_health(healthiness, health_pb2.HealthCheckResponse.SERVING)
+        _log.info("router.ready", router=name, port=port)
+        try:
+            yield port
+        finally:
+            _log.info("router.draining", streams=len(relay.readers))
+            await _set_health(healthiness, health_pb2.HealthCheckResponse.NOT_SERVING)
+            await _drain(server, service, settings.drain_s)
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            _log.info("router.stopped")
+
+
+async def _drain(server: grpc.aio.Server, service: InferenceService, drain_s: float) -> None:
+    """New calls are refused at once; streams may end by themselves for a while, and are then sent elsewhere."""
+    stopped = asyncio.create_task(server.stop(drain_s + 2.0))
+    await asyncio.wait([stopped], timeout=drain_s)
+    service.drain()
+    await stopped
+    await service.close()
+
+
+async def _set_health(
+    healthiness: HealthServicer, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType
+) -> None:
+    for name in (health.OVERALL_HEALTH, _SERVICE.full_name):
+        await healthiness.set(name, status)
+
+
+def _keep_running(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A background task whose failure is a bug: it takes the process down rather than go unseen."""
+    task = asyncio.create_task(work, name=name)
+
+    def on_done(done: asyncio.Task[None]) -> None:
+        if not done.cancelled():
+            _log.critical("background.died", task=name, error=repr(done.exception()))
+            os._exit(70)
+
+    task.add_done_callback(on_done)
+    return task

@@ -1,0 +1,76 @@
+"""`python -m workers`: a worker process, until SIGTERM or SIGINT."""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import sys
+
+import structlog
+import uvloop
+from pydantic import ValidationError
+
+from broker.client import Broker
+from broker.options import BrokerOptions
+from telemetry.logging import set_up_logging
+from workers.attest import ProfileMismatchError, attest
+from workers.engine import EngineDead
+from workers.engines.registry import EngineOptionsError, make_engine
+from workers.settings import WorkerSettings
+from workers.worker import Worker, WorkerOptions
+
+
+def main() -> int:
+    try:
+        settings = WorkerSettings.from_command_line()
+    except ValidationError as error:
+        for e in error.errors():
+            print(f"python -m workers: {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}", file=sys.stderr)
+        return 2
+    set_up_logging("worker", level=settings.log_level, log_format=settings.log_format)
+    try:
+        uvloop.run(_run(settings))
+    except (EngineOptionsError, ProfileMismatchError) as error:
+        print(f"python -m workers: {error}", file=sys.stderr)
+        return 2
+    except EngineDead:
+        return 1
+    return 0
+
+
+async def _run(settings: WorkerSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    log = structlog.get_logger("bitlane.worker")
+    engine = make_engine(settings.engine, settings.precision, settings.engine_options)
+    log.info("engine.loading", engine=settings.engine, pool=settings.pool)
+    loading = asyncio.create_task(engine.start())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([loading, stopped], return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if not loading.done():
+            loading.cancel()
+            return
+        await loading
+        attest(engine.profile, settings.pool, settings.precision)
+        name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        options = BrokerOptions(
+            url=settings.broker_url.get_secret_value(),
+            shards=settings.broker_shards,
+            lease_ms=settings.lease_ms,
+            max_attempts=settings.max_attempts,
+        )
+        async with Broker(options) as broker:
+            worker = Worker(broker, engine, WorkerOptions(name, settings.pool, settings.flush_ms, settings.drain_s))
+            stopped.add_done_callback(lambda _: worker.stop())
+            await worker.run()
+    finally:
+        stopped.cancel()
+        await engine.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Protobuf at the edge: the one place where a worker turns jobs, chunks and profiles from and into messages."""
+
+from collections.abc import Sequence
+
+from bitlane.internal.v1 import job_pb2
+from bitlane.v1 import inference_pb2 as pb
+from precision.profile import ComputePath, Profile
+from workers.engine import Generated, Job, Message, Sampling, TokenLogprobs
+
+_ROLES = {pb.ROLE_SYSTEM: "system", pb.ROLE_USER: "user", pb.ROLE_ASSISTANT: "assistant"}
+_COMPUTE_PATHS = {
+    ComputePath.NATIVE: pb.COMPUTE_PATH_NATIVE,
+    ComputePath.WEIGHT_ONLY: pb.COMPUTE_PATH_WEIGHT_ONLY,
+    ComputePath.EMULATED: pb.COMPUTE_PATH_EMULATED,
+}
+
+
+def job_from_bytes(job_id: str, data: bytes, chunks: Sequence[bytes]) -> Job:
+    """A claimed job, with what earlier attempts logged.
+
+    Raises:
+        google.protobuf.message.DecodeError: the bytes are no job.
+    """
+    message = job_pb2.Job.FromString(data)
+    logged = [job_pb2.Chunk.FromString(chunk) for chunk in chunks]
+    sampling = message.sampling
+    guide = message.guided.WhichOneof("guide")
+    return Job(
+        id=job_id,
+        sampling=Sampling(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            seed=sampling.seed,
+            stop=tuple(sampling.stop),
+            logprobs=sampling.logprobs if sampling.HasField("logprobs") else None,
+        ),
+        prompt=None if message.messages else message.prompt,
+        messages=tuple(Message(_ROLES[m.role], m.content) for m in message.messages),
+        generated=Generated(
+            token_ids=tuple(token for chunk in logged for token in chunk.token_ids),
+            text="".join(chunk.text for chunk in logged),
+        ),
+        guided=None if guide is None else (guide, getattr(message.guided, guide)),
+    )
+
+
+def chunk_to_bytes(text: str, token_ids: Sequence[int], logprobs: Sequence[TokenLogprobs]) -> bytes:
+    """One entry of the token log."""
+    chunk = job_pb2.Chunk(text=text, token_ids=token_ids)
+    for entry in logprobs:
+        chunk.logprobs.add(
+            logprob=entry.logprob,
+            top=[pb.TopLogprob(token_id=token, logprob=value) for token, value in entry.top],
+        )
+    return chunk.SerializeToString()
+
+
+def profile_to_bytes(profile: Profile) -> bytes:
+    return pb.Profile(
+        precision=pb.Precision.ValueType(profile.precision.value),
+        weight_format=profile.weight_format,
+        activation_format=profile.activation_format,
+        kv_cache_format=profile.kv_cache_format,
+        group_size=profile.group_size,
+        compute_path=_COMPUTE_PATHS[profile.compute_path],
+        checkpoint_digest=profile.checkpoint_digest,
+        calibrated=profile.calibrated,
+        engine=profile.engine,
+        engine_version=profile.engine_version,
+        gpu=profile.gpu,
+        sm=profile.sm,
+    ).SerializeToString()

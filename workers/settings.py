@@ -1,0 +1,56 @@
+"""A worker's settings: BITLANE_WORKER_* in the environment, or the flags of `python -m workers`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, StringConstraints
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+
+from precision.profile import Precision
+from telemetry.logging import LogFormat
+
+PoolName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}/(fp4|fp8|bf16)$")]
+EngineName = Literal["reference", "scripted"]
+
+
+class WorkerSettings(BaseSettings):
+    """Everything a worker process needs to know. A bad value stops the start and names itself."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BITLANE_WORKER_",
+        extra="forbid",
+        cli_prog_name="python -m workers",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+    )
+
+    pool: PoolName = Field(description="model/precision, e.g. smollm2/fp4")
+    engine: EngineName = Field(default="reference", description="what turns jobs into tokens")
+    engine_options: dict[str, str | int | float] = Field(
+        default_factory=dict, description='options of the engine as JSON, e.g. {"token_ms": 5}'
+    )
+    name: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9._-]{0,64}$",
+        description="unique among the workers; default: host, process and a random part",
+    )
+    broker_url: SecretStr = Field(default=SecretStr("redis://localhost:6379/0"), description="Redis or Valkey")
+    broker_shards: int = Field(default=1, ge=1, le=1024, description="shards of the broker; the same for every process")
+    lease_ms: int = Field(
+        default=5000, ge=200, description="a request goes to another worker when its lease was not renewed so long"
+    )
+    flush_ms: float = Field(default=3.0, ge=0, le=1000, description="how long new tokens gather before they are logged")
+    drain_s: float = Field(
+        default=30.0, ge=0, description="after SIGTERM, running requests may finish so long; then they are handed back"
+    )
+    max_attempts: int = Field(default=3, ge=1, description="failed attempts before a request is dead-lettered")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: LogFormat = "auto"
+
+    @classmethod
+    def from_command_line(cls) -> "WorkerSettings":
+        """Flags first, then the environment. Raises pydantic.ValidationError; `--help` exits."""
+        return CliApp.run(cls)
+
+    @property
+    def precision(self) -> Precision:
+        return Precision[self.pool.rpartition("/")[2].upper()]

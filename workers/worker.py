@@ -1,0 +1,311 @@
+"""The worker: claim, generate, append, finish, in one visible loop, and the few tasks that stand beside it."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from broker.client import Broker
+from broker.types import BrokerUnavailable, Claim, Held, Outcome, RequestRef, WorkerInfo
+from workers.convert import job_from_bytes, profile_to_bytes
+from workers.engine import Engine, EngineDead, FinishReason, Job, JobRejected
+from workers.run import Run
+
+_log = structlog.get_logger("bitlane.worker")
+_OUTCOMES = {FinishReason.STOP: Outcome.STOP, FinishReason.LENGTH: Outcome.LENGTH}
+_WAIT_S = 1.0
+_HEARTBEAT_S = 0.5
+_HEALTH_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How a worker works."""
+
+    name: str  # unique among the workers
+    pool: str
+    flush_ms: float = 3.0  # how long new tokens gather before they are logged
+    drain_s: float = 30.0  # how long running requests may go on after `stop`
+
+
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """A request in one of the worker's slots."""
+
+    run: Run
+    task: asyncio.Task[None]
+
+
+class Worker:
+    """Serves one pool with one started engine until it is stopped or the engine dies."""
+
+    def __init__(self, broker: Broker, engine: Engine, options: WorkerOptions) -> None:
+        self._broker = broker
+        self._engine = engine
+        self._options = options
+        self._profile = profile_to_bytes(engine.profile)
+        self._lease_s = broker.options.lease_ms / 1000
+        self._serving: dict[RequestRef, _Serving] = {}
+        self._writes: set[asyncio.Task[None]] = set()
+        self._slot_free = asyncio.Event()
+        self._slot_free.set()
+        self._tokens_wait = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._engine_lost: EngineDead | None = None
+
+    def stop(self) -> None:
+        """Claims no more; `run` returns when the running requests are done or handed back."""
+        self._stopping.set()
+        self._slot_free.set()
+
+    async def run(self) -> None:
+        """Works until stopped.
+
+        Raises:
+            EngineDead: the engine is lost; the running requests were handed back.
+        """
+        claiming = asyncio.create_task(self._claim(), name="claim")
+        beside = [
+            asyncio.create_task(work(), name=work.__name__)
+            for work in (
+                self._flush,
+                self._renew,
+                self._heartbeat,
+                self._obey_endings,
+                self._reclaim,
+                self._watch_engine,
+            )
+        ]
+        try:
+            done, _ = await asyncio.wait([claiming, *beside], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.gather(*done)  # claiming ends with `stop`; anything else that ends is a bug and raises here
+            await self._drain()
+        finally:
+            for task in (claiming, *beside):
+                task.cancel()
+            await asyncio.gather(claiming, *beside, return_exceptions=True)
+            await self._sign_off()
+        if self._engine_lost:
+            raise self._engine_lost
+
+    # The loop.
+
+    async def _claim(self) -> None:
+        """Takes work for free slots only: what waits, waits in the fair queue."""
+        pool, name = self._options.pool, self._options.name
+        while True:
+            await self._slot_free.wait()
+            if self._stopping.is_set():
+                return
+            free = self._engine.slots - len(self._serving)
+            try:
+                claims = await self._broker.claim(pool, name, self._profile, free)
+                for claim in claims:
+                    self._start(claim)
+                if not claims:
+                    await self._unless_stopped(self._broker.wait_for_work(pool, _WAIT_S))
+            except BrokerUnavailable:
+                await asyncio.sleep(random.uniform(0.1, 0.5))
+
+    def _start(self, claim: Claim) -> None:
+        ref = claim.lease.ref
+        former = self._serving.get(ref)
+        if former is not None:
+            # Our own former lease of it ran out: what still runs under that is fenced.
+            former.task.cancel()
+        try:
+            job = job_from_bytes(f"{ref.tenant}/{ref.request_id}/{claim.lease.epoch}", claim.job, claim.chunks)
+        except (DecodeError, KeyError) as error:
+            _log.error("job.unreadable", tenant=ref.tenant, request_id=ref.request_id, error=type(error).__name__)
+            job = None
+        run = Run(self._broker, claim, len(job.generated.token_ids) if job else 0)
+        task = asyncio.create_task(self._serve(run, job, claim.remaining_ms), name="serve")
+        self._serving[ref] = _Serving(run, task)
+        task.add_done_callback(lambda _: self._leave_slot(run))
+        if len(self._serving) >= self._engine.slots:
+            self._slot_free.clear()
+
+    def _leave_slot(self, run: Run) -> None:
+        serving = self._serving.get(run.lease.ref)
+        if serving is not None and serving.run is run:
+            del self._serving[run.lease.ref]
+        if len(self._serving) < self._engine.slots:
+            self._slot_free.set()
+
+    async def _serve(self, run: Run, job: Job | None, remaining_ms: int | None) -> None:
+        """Generates one reply into the token log and ends the request, or gives it back."""
+        try:
+            if job is None:
+                await run.release(failed=True, detail="the job cannot be read")
+                return
+            async with asyncio.timeout(None if remaining_ms is None else remaining_ms / 1000):
+                await self._generate(run, job)
+        except TimeoutError:
+            # The broker's clock decides: past the deadline, a renewal ends the request.
+            while run.held is Held.YES:
+                await run.renew()
+                await asyncio.sleep(0.02)
+        except JobRejected as rejected:
+            await run.finish(Outcome.REJECTED, str(rejected))
+        except EngineDead as dead:
+            self._engine_lost = dead
+            await run.release(failed=True, detail="the engine died")
+            self.stop()
+        except Exception as error:
+            # The text of an engine's error may hold a prompt; its type does not.
+            kind = type(error).__name__
+            ref = run.lease.ref
+            _log.warning(
+                "attempt.failed", tenant=ref.tenant, request_id=ref.request_id, attempt=run.attempt, error=kind
+            )
+            await run.release(failed=True, detail=kind)
+
+    async def _generate(self, run: Run, job: Job) -> None:
+        first = True
+        async with aclosing(self._engine.generate(job)) as deltas:
+            async for delta in deltas:
+                run.add(delta)
+                if delta.finish_reason is not None:
+                    await run.finish(_OUTCOMES[delta.finish_reason])
+                elif first:
+                    await run.flush()  # at once: somebody waits for it
+                    first = False
+                else:
+                    self._tokens_wait.set()
+                if run.held is not Held.YES or delta.finish_reason is not None:
+                    return
+        raise RuntimeError("the engine ended a generation without a finish reason")
+
+    # Beside the loop.
+
+    async def _flush(self) -> None:
+        """Logs the new tokens of all requests together, every few milliseconds."""
+        while True:
+            await self._tokens_wait.wait()
+            await asyncio.sleep(self._options.flush_ms / 1000)
+            self._tokens_wait.clear()
+            for serving in list(self._serving.values()):
+                if serving.run.pending and not serving.run.writing:
+                    self._write(serving, serving.run.flush)
+
+    async def _renew(self) -> None:
+        """Keeps the leases of requests that have nothing to log, in a long prefill for instance."""
+        while True:
+            await asyncio.sleep(self._lease_s / 6)
+            now = asyncio.get_running_loop().time()
+            for serving in list(self._serving.values()):
+                if now - serving.run.renewed_at > self._lease_s / 3 and not serving.run.writing:
+                    self._write(serving, serving.run.renew)
+
+    def _write(self, serving: _Serving, call: Callable[[], Awaitable[None]]) -> None:
+        """Runs a write beside the others, and stops the generation if its lease is lost."""
+
+        async def write() -> None:
+            await call()
+            if serving.run.held is not Held.YES:
+                serving.task.cancel()
+            elif serving.run.pending:
+                self._tokens_wait.set()  # they came while we wrote
+
+        task = asyncio.create_task(write(), name="write")
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+
+    async def _obey_endings(self) -> None:
+        """Stops at once what was cancelled, or taken away from us."""
+        async with self._broker.endings(self._options.name) as endings:
+            async for ended in endings:
+                serving = self._serving.get(ended.ref)
+                if serving is not None and serving.run.lease.epoch == ended.epoch:
+                    serving.run.held = Held.ENDED
+                    serving.task.cancel()
+
+    async def _heartbeat(self) -> None:
+        """Keeps the worker in its pool's registry."""
+        ready = False
+        while True:
+            try:
+                await self._broker.register(
+                    WorkerInfo(
+                        worker=self._options.name,
+                        pool=self._options.pool,
+                        profile=self._profile,
+                        slots=self._engine.slots,
+                        running=len(self._serving),
+                        draining=self._stopping.is_set(),
+                        context_tokens=self._engine.context_tokens,
+                    )
+                )
+            except BrokerUnavailable as error:
+                _log.warning("broker.away", error=str(error))
+            else:
+                if not ready:
+                    _log.info("worker.ready", worker=self._options.name, pool=self._options.pool)
+                ready = True
+            await asyncio.sleep(_HEARTBEAT_S)
+
+    async def _reclaim(self) -> None:
+        """Gives requests of dead workers back to the queue. All workers of the pool try; each goes back once."""
+        while True:
+            await asyncio.sleep(self._lease_s / 4 * random.uniform(0.5, 1.5))
+            try:
+                for reclaimed in await self._broker.reclaim(self._options.pool):
+                    _log.warning(
+                        "lease.reclaimed",
+                        tenant=reclaimed.ref.tenant,
+                        request_id=reclaimed.ref.request_id,
+                        worker=reclaimed.worker,
+                        outcome=reclaimed.outcome.value if reclaimed.outcome else "waiting",
+                    )
+            except BrokerUnavailable:
+                continue  # the heartbeat says so already
+
+    async def _watch_engine(self) -> None:
+        while True:
+            await asyncio.sleep(_HEALTH_S)
+            try:
+                await self._engine.health()
+            except EngineDead as dead:
+                if not self._engine_lost:
+                    _log.error("engine.died", error=type(dead).__name__)
+                self._engine_lost = self._engine_lost or dead
+                self.stop()
+
+    # The end.
+
+    async def _drain(self) -> None:
+        """Lets running requests finish for a while, then hands the rest back; at once if the engine is dead."""
+        drain_s = 0.0 if self._engine_lost else self._options.drain_s
+        _log.info("worker.draining", worker=self._options.name, running=len(self._serving), seconds=drain_s)
+        if self._serving:
+            await asyncio.wait([serving.task for serving in self._serving.values()], timeout=drain_s)
+        left = list(self._serving.values())
+        for serving in left:
+            serving.task.cancel()
+        await asyncio.gather(*(serving.task for serving in left), return_exceptions=True)
+        await asyncio.gather(*(serving.run.release(failed=bool(self._engine_lost)) for serving in left))
+        await asyncio.gather(*self._writes, return_exceptions=True)
+
+    async def _sign_off(self) -> None:
+        try:
+            await self._broker.unregister(self._options.pool, self._options.name)
+        except BrokerUnavailable:
+            return  # the registry forgets us by itself
+        _log.info("worker.stopped", worker=self._options.name)
+
+    async def _unless_stopped(self, work: Awaitable[object]) -> None:
+        """Waits for the work, but no longer than until `stop`."""
+        working = asyncio.ensure_future(work)
+        stopped = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+        finally:
+            for task in (working, stopped):
+                task.cancel()
+            await asyncio.gather(working, stopped, return_exceptions=True)
