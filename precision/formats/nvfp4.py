@@ -49,9 +49,10 @@ def quantize(values: Float32s, *, per_row: bool = False) -> Nvfp4Tensor:
     block_amax = np.abs(blocks).max(axis=-1)
     amax = block_amax.max(axis=-1, keepdims=True) if per_row else block_amax.max()
     scale = np.asarray(np.maximum(amax / _SCALE_RANGE, SMALLEST_SCALE), dtype=np.float32)
-    block_ratio: Float32s = np.maximum(block_amax / E2M1.largest / scale, _SMALLEST_BLOCK_SCALE)
-    block_scale = E4M3.encode(block_ratio)
-    codes = E2M1.encode(blocks / (E4M3.decode(block_scale) * scale)[..., None]).reshape(values.shape)
+    block_ratio = np.maximum(block_amax / E2M1.largest / scale, _SMALLEST_BLOCK_SCALE)
+    block_scale = E4M3.encode(np.asarray(block_ratio, dtype=np.float32))
+    divisor: Float32s = E4M3.decode(block_scale) * scale
+    codes = E2M1.encode(blocks / divisor[..., None]).reshape(values.shape)
     return Nvfp4Tensor(packed=pack(codes), block_scale=block_scale, scale=scale)
 
 

