@@ -98,7 +98,7 @@ def build() -> argparse.ArgumentParser:
         parents=[connection, request],
     )
     parser.add_argument("--version", action="version", version=f"bitlane {read_version()}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="bitlane")
 
     def command(
         name: str, words: str, summary: str, example: str, *parents: argparse.ArgumentParser

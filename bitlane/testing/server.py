@@ -69,6 +69,12 @@ class FakeServer:
         """How many requests were really run: repeats of an id do not count."""
         return len(self._service.runs)
 
+    def twin(self) -> "FakeServer":
+        """A second server that remembers the same requests, as routers on one broker do. To be started on its own."""
+        twin = FakeServer()
+        twin._service, twin._tls = self._service, self._tls
+        return twin
+
     def calls_of(self, method: Method) -> list[Call]:
         return [call for call in self.calls if call.method == method]
 
