@@ -1,6 +1,5 @@
 """Child processes of the local stack: started, watched for their ready line, stopped by pid, never left behind."""
 
-import ctypes
 import json
 import os
 import signal
@@ -28,13 +27,13 @@ class Process:
         self._events: list[dict[str, object]] = []
         self._news = threading.Condition()
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-m", "deploy.local.child", str(os.getpid()), module, *arguments],
             cwd=_REPOSITORY,
             env={**os.environ, **env, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            preexec_fn=_in_own_group,  # noqa: PLW1509, two system calls that take no lock
+            process_group=0,  # Ctrl-C in the terminal goes to the stack alone, which stops its children in order
         )
         assert self._popen.stderr is not None
         self._reader = threading.Thread(target=self._read, args=(self._popen.stderr,), daemon=True)
@@ -118,10 +117,3 @@ class Process:
                     self._news.notify_all()
         with self._news:
             self._news.notify_all()
-
-
-def _in_own_group() -> None:
-    """Ctrl-C in the terminal goes to the stack alone, which stops its children in order; and they die with it."""
-    os.setpgid(0, 0)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -25,6 +25,7 @@ class Stack:
         port: of the router on localhost; 0 for a free one.
         engine: of the workers, with its options.
         lease_ms: after so long a dead worker's requests go to another one.
+        durable: the server keeps an append-only file, and so survives a crash.
         say: told what is being done, line by line.
     """
 
@@ -35,6 +36,7 @@ class Stack:
         engine: str = "reference",
         engine_options: str = "{}",
         lease_ms: int = 5000,
+        durable: bool = False,
         config: Path = Path("config/local.yaml"),
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -44,15 +46,10 @@ class Stack:
         self._config = config
         self._say = say
         self.folder = Path(tempfile.mkdtemp(prefix="bitlane-local-"))
-        self.server = LocalServer(folder=self.folder / "server")
+        self.server = LocalServer(folder=self.folder / "server", durable=durable)
         self.routers: list[Process] = []
         self.workers: dict[str, list[Process]] = {pool: [] for pool in POOLS}
-        self.port = 0
-
-    @property
-    def target(self) -> str:
-        """Where a client connects to."""
-        return f"localhost:{self.port}"
+        self.target = ""  # where a client connects to, once it has started
 
     def start(self) -> Self:
         """Returns when both pools and the router can serve.
@@ -65,7 +62,7 @@ class Stack:
         for pool in POOLS:
             self.add_worker(pool)
         router = self.add_router(self._wanted_port)
-        self.port = int(str(router.wait_for("router.ready", 30.0)["port"]))
+        self.target = self.target_of(router)
         self._say(f"router listens on {self.target}")
         for pool in POOLS:
             self.wait_for_worker(pool)
@@ -96,13 +93,18 @@ class Stack:
                 said = latest
         self._say(f"worker {worker.name} is ready")
 
-    def add_router(self, port: int = 0) -> Process:
+    def add_router(self, port: int = 0, env: Mapping[str, str] | None = None) -> Process:
         """Starts one more router."""
         name = f"router-{len(self.routers) + 1}"
         arguments = ["--config", str(self._config), "--listen", f"localhost:{port}", "--name", name]
-        router = self._spawn(name, "router", arguments, {"BITLANE_ROUTER_BROKER_URL": self.server.url})
+        router = self._spawn(name, "router", arguments, {"BITLANE_ROUTER_BROKER_URL": self.server.url, **(env or {})})
         self.routers.append(router)
         return router
+
+    @staticmethod
+    def target_of(router: Process) -> str:
+        """Waits until a router listens; where a client connects to it."""
+        return f"localhost:{router.wait_for('router.ready', 30.0)['port']}"
 
     def dead(self) -> Process | None:
         """A process that ended though nobody stopped it."""
