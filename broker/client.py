@@ -72,6 +72,7 @@ class Broker:
         await asyncio.gather(*(pipeline.close() for pipeline in (*self._shards, self._registry)))
         for blocking in self._blocking:
             blocking.close()
+        await asyncio.sleep(0)  # an aborted transport closes its socket in the next turn of the loop
 
     def shard_of(self, tenant: str) -> int:
         """The shard that a `Gap` names."""

@@ -57,6 +57,7 @@ class Pipeline:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
         self._fail(self._take(len(self._waiting)), BrokerUnavailable("the broker is closed"))
+        self._drop()
 
     def _add(self, command: bytes, script: Script | None) -> asyncio.Future[Reply]:
         loop = asyncio.get_running_loop()
@@ -90,8 +91,6 @@ class Pipeline:
                     raise
         finally:
             self._runner = None
-            if self._closed:
-                self._drop()
 
     async def _run_batch(self, batch: list[_Call]) -> None:
         if not batch:

@@ -21,7 +21,8 @@ local function conclude(record, outcome, detail, now, usage)
   else
     leave_queue(record)
   end
-  redis.call('HINCRBY', tenant, 'reserved', -(record.prompt_tokens + record.output_tokens))
+  -- '%d' because Lua's minus of 0 is '-0', which is no integer to the server.
+  redis.call('HINCRBY', tenant, 'reserved', string.format('%d', -(record.prompt_tokens + record.output_tokens)))
 
   record.state, record.outcome, record.detail, record.ended_ms = 'finished', outcome, detail, now
   record.used_prompt, record.used_cached, record.used_output = usage[1], usage[2], usage[3]

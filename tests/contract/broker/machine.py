@@ -1,0 +1,392 @@
+"""Drives every transition of a real server and of the model with the same steps, and demands the same answers."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from broker import Broker, BrokerOptions, keys, replies
+from broker.scripts import load_scripts
+from broker.types import (
+    Attachment,
+    ChunkConflict,
+    EndEvent,
+    Ending,
+    Held,
+    IndexOutOfRange,
+    Lease,
+    Outcome,
+    Priority,
+    RequestNotFound,
+    RequestRef,
+    Submission,
+    Usage,
+)
+from tests.contract.broker import invariants, model
+from tests.contract.broker.keyspace import Keyspace, read_keyspace
+
+T = TypeVar("T")
+
+TENANTS = ("acme", "blue", "coda")
+POOLS = ("m/fp4", "m/fp8")
+WORKERS = ("w1", "w2", "w3")
+ROUTERS = ("r1", "r2", "nobody")  # the last never opens an inbox: as good as dead
+IDS = tuple(f"id{n}" for n in range(12))
+OUTCOMES = (Outcome.STOP, Outcome.LENGTH, Outcome.REJECTED)
+
+# Time stands still between steps: the scripts read it from a key that the test sets.
+FROZEN_CLOCK = "local function now_ms() return tonumber(redis.call('GET', TAG .. 'clock')) end\n"
+
+tenants = st.sampled_from(TENANTS)
+pools = st.sampled_from(POOLS)
+picks = st.integers(0, 10_000)
+tokens = st.integers(0, 40)
+
+
+class BrokerMachine(RuleBasedStateMachine):
+    """`url` and `count`, of the rules that did something, are set on a subclass."""
+
+    url: str
+    count: Counter[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        options = BrokerOptions(
+            url=self.url,
+            timeout_s=10,
+            lease_ms=model.LEASE_MS,
+            max_attempts=model.MAX_ATTEMPTS,
+            batch_turn=model.BATCH_TURN,
+        )
+        self.broker = Broker(options, load_scripts(options, {"clock": FROZEN_CLOCK}))
+        self.model = model.Model()
+        self.leases: list[Lease] = []
+        self.run(self.command("FLUSHALL"))
+        self.set_clock()
+
+    @initialize()
+    def open_inboxes(self) -> None:
+        for router in ROUTERS[:2]:
+            self.run(self.run_script("inbox", keys.inbox(0, router), -1, 60_000))
+            self.model.inboxes[router] = []
+
+    def teardown(self) -> None:
+        self.run(self.broker.close())
+        self.loop.close()
+
+    # Rules.
+
+    @rule(
+        tenant=tenants,
+        request_id=st.sampled_from(IDS),
+        pool=pools,
+        priority=st.sampled_from(Priority),
+        weight=st.sampled_from((0.5, 1.0, 4.0)),
+        router=st.sampled_from(ROUTERS),
+        timeout_ms=st.sampled_from((None, None, None, 2_000, 6_000, 20_000)),
+        migratable=st.sampled_from((True, True, True, False)),
+        digest=st.sampled_from("aaaab"),
+        prompt=tokens,
+        output=tokens,
+        max_waiting=st.sampled_from((1, 3, 100, 100)),
+    )
+    def submit(
+        self,
+        tenant: str,
+        request_id: str,
+        pool: str,
+        priority: Priority,
+        weight: float,
+        router: str,
+        timeout_ms: int | None,
+        migratable: bool,
+        digest: str,
+        prompt: int,
+        output: int,
+        max_waiting: int,
+    ) -> None:
+        submission = Submission(
+            RequestRef(tenant, request_id),
+            pool,
+            digest,
+            job=f"job of {request_id}".encode(),
+            decision=b"decision",
+            router=router,
+            timeout_ms=timeout_ms,
+            prompt_tokens=prompt,
+            output_tokens=output,
+            priority=priority,
+            weight=weight,
+            migratable=migratable,
+            max_waiting=max_waiting,
+        )
+        result = self.run(self.broker.submit(submission))
+        assert (result.status, result.waiting) == self.model.submit(submission)
+        self.count[f"submit: {result.status.value}"] += 1
+
+    # Mostly where work waits: most random claims would find nothing, and so would most reclaims.
+    @precondition(lambda self: self.in_state("waiting"))
+    @rule(pick=picks, worker=st.sampled_from(WORKERS), limit=st.integers(1, 6))
+    def claim(self, pick: int, worker: str, limit: int) -> None:
+        pool = self.pool("waiting", pick)
+        claims = self.run(self.broker.claim(pool, worker, worker.encode(), limit))
+        expected = self.model.claim(pool, worker, limit)
+        assert [claim.lease for claim in claims] == [
+            Lease(request.ref, pool, worker, request.epoch) for request in expected
+        ]
+        for claim, request in zip(claims, expected, strict=True):
+            assert claim.job == request.submission.job
+            assert claim.attempt == request.attempts
+            assert list(claim.chunks) == request.chunks
+            timeout = request.submission.timeout_ms
+            left = None if timeout is None else request.submitted_ms + timeout - self.model.now
+            assert claim.remaining_ms == left
+            self.leases.append(claim.lease)
+        self.count[f"claim: {len(claims)}"] += 1
+
+    @precondition(lambda self: self.leases)
+    @rule(
+        pick=picks,
+        offset=st.sampled_from((0, 0, 0, 0, 0, 0, -1, 1)),
+        count=tokens,
+        prompt=st.sampled_from((0, 17)),
+        other_bytes=st.sampled_from((False, False, False, True)),
+    )
+    def append(self, pick: int, offset: int, count: int, prompt: int, other_bytes: bool) -> None:
+        lease, index = self.lease(pick, -1 if other_bytes else offset)
+        chunk = self.chunk(index, count, other_bytes)
+        answer = self.run(
+            self.written(self.broker.append(lease, index, chunk, count, prompt, prompt // 2)),
+        )
+        assert answer == self.model.append(lease.ref, lease.epoch, index, chunk, count, prompt, prompt // 2)
+        self.count[f"append: {answer if isinstance(answer, str) else answer.value}"] += 1
+
+    @precondition(lambda self: self.leases)
+    @rule(pick=picks)
+    def renew(self, pick: int) -> None:
+        lease, _ = self.lease(pick)
+        held = self.run(self.broker.renew(lease))
+        assert held is self.model.renew(lease.ref, lease.epoch)
+        self.count[f"renew: {held.value}"] += 1
+
+    @precondition(lambda self: self.leases)
+    @rule(
+        pick=picks,
+        offset=st.sampled_from((0, 0, 0, 0, -1, 1)),
+        count=tokens,
+        with_chunk=st.booleans(),
+        outcome=st.sampled_from(OUTCOMES),
+        prompt=tokens,
+        output=tokens,
+    )
+    def finish(
+        self, pick: int, offset: int, count: int, with_chunk: bool, outcome: Outcome, prompt: int, output: int
+    ) -> None:
+        lease, index = self.lease(pick, offset)
+        chunk = self.chunk(index, count) if with_chunk else None
+        usage = Usage(prompt, 0, output)
+        answer = self.run(self.written(self.broker.finish(lease, index, chunk, count, outcome, "by the worker", usage)))
+        assert answer == self.model.finish(lease.ref, lease.epoch, index, chunk, count, outcome, usage)
+        self.count[f"finish: {answer if isinstance(answer, str) else answer.value}"] += 1
+
+    @precondition(lambda self: self.leases)
+    @rule(pick=picks, failed=st.booleans())
+    def release(self, pick: int, failed: bool) -> None:
+        lease, _ = self.lease(pick)
+        held = self.run(self.broker.release(lease, failed, "it broke"))
+        assert held is self.model.release(lease.ref, lease.epoch, failed, "it broke")
+        state = self.model.requests[lease.ref].state
+        self.count[f"release: {state if held is Held.YES else held.value}"] += 1
+
+    @precondition(lambda self: self.in_state("running"))
+    @rule(pick=picks, late_ms=st.sampled_from((-1, 0, 0, 0, 20_000)))
+    def reclaim(self, pick: int, late_ms: int) -> None:
+        """Once the oldest lease has run out, or just not yet."""
+        pool = self.pool("running", pick)
+        oldest = min(r.lease_end for r in self.in_state("running") if r.submission.pool == pool)
+        self.pass_time(max(0, oldest + late_ms - self.model.now))
+        reclaimed = self.run(self.broker.reclaim(pool))
+        assert reclaimed == self.model.reclaim(pool)
+        for entry in reclaimed:
+            self.count[f"reclaim: {entry.outcome.value if entry.outcome else 'waits again'}"] += 1
+
+    @precondition(lambda self: self.model.requests)
+    @rule(pick=picks)
+    def cancel(self, pick: int) -> None:
+        ref = self.ref(pick)
+        before = self.model.requests[ref].state if ref in self.model.requests else "unknown"
+        expected = self.model.cancel(ref)
+        try:
+            self.compare_ending(self.run(self.broker.cancel(ref)), expected)
+        except RequestNotFound:
+            assert expected is None
+        self.count[f"cancel: {before}"] += 1
+
+    @precondition(lambda self: self.model.requests)
+    @rule(pick=picks, router=st.sampled_from(ROUTERS))
+    def abandon(self, pick: int, router: str) -> None:
+        ref = self.ref(pick)
+        ending = self.run(self.broker.abandon(ref, router))
+        self.compare_ending(ending, self.model.abandon(ref, router))
+        self.count[f"abandon: {'ended' if ending else 'goes on or unknown'}"] += 1
+
+    @precondition(lambda self: self.model.requests)
+    @rule(pick=picks, router=st.sampled_from((*ROUTERS, "")), index=st.sampled_from((0, 0, 1, 2, 5)))
+    def attach(self, pick: int, router: str, index: int) -> None:
+        ref = self.ref(pick)
+        reading = self.broker.attach(ref, router, index) if router else self.broker.read_log(ref, index)
+        known = self.model.requests.get(ref)
+        try:
+            attachment = self.run(reading)
+        except RequestNotFound:
+            assert known is None
+            return
+        except IndexOutOfRange:
+            assert known is not None
+            assert index > len(known.chunks)
+            return
+        request = self.model.attach(ref, router) if router else known
+        assert request is not None
+        self.compare_attachment(attachment, request, index)
+        self.count[f"attach: {request.state}"] += 1
+
+    @precondition(lambda self: self.in_state("waiting") or self.in_state("running"))
+    @rule(ms=st.sampled_from((1, 500, 2_000, model.LEASE_MS - 1, model.LEASE_MS, 20_000)))
+    def pass_time(self, ms: int) -> None:
+        self.model.now += ms
+        self.set_clock()
+        self.count["time passes"] += 1
+
+    # At most one: with both gone, nobody would be left to listen.
+    @precondition(lambda self: len(self.model.inboxes) == 2 and len(self.leases) > 6)
+    @rule()
+    def router_dies(self) -> None:
+        router = max(self.model.inboxes)
+        del self.model.inboxes[router]
+        self.run(self.command("DEL", keys.inbox(0, router)))
+        self.count["router dies"] += 1
+
+    # After every step.
+
+    @invariant()
+    def keys_agree(self) -> None:
+        space = self.run(read_keyspace(self.broker))
+        invariants.check(space)
+        self.compare_requests(space)
+        self.compare_virtual_times(space)
+        inboxes = {name.removeprefix("in:"): entries for name, entries in space.streams.items() if name != "dead"}
+        assert inboxes.keys() == self.model.inboxes.keys(), "an expired inbox was made again"
+        for router, expected in self.model.inboxes.items():
+            assert [entry_id for entry_id, _ in inboxes[router]] == [
+                b"0-%d" % (n + 1) for n in range(len(expected) + 1)
+            ]
+            events = [replies.inbox_event(fields) for _, fields in inboxes[router][1:]]
+            assert expected == [
+                (event.ref, event.ending.outcome if isinstance(event, EndEvent) else event.index)
+                for event in events
+                if event
+            ]
+        for worker, told in self.model.told.items():
+            endings = [replies.lease_ended(entry) for entry in space.lists[f"ctl:{worker}"]]
+            assert [(ending.epoch, ending.ref) for ending in endings] == told
+        assert [fields[1].decode() for _, fields in space.streams.get("dead", [])] == [
+            keys.member(ref) for ref in self.model.dead
+        ]
+
+    # What the steps share.
+
+    def compare_requests(self, space: Keyspace) -> None:
+        stored = space.named("req:")
+        assert stored.keys() == {keys.member(ref) for ref in self.model.requests}
+        for ref, request in self.model.requests.items():
+            fields = stored[keys.member(ref)]
+            assert fields["state"].decode() == request.state
+            assert int(fields["epoch"]) == request.epoch
+            assert int(fields["attempts"]) == request.attempts
+            assert fields["owners"].decode().split() == request.owners
+            assert space.lists.get(f"log:{keys.member(ref)}", []) == request.chunks
+            if request.state == "running":
+                lease_end = space.sorted_sets[f"lease:{request.submission.pool}"][keys.member(ref)]
+                assert lease_end == request.lease_end
+
+    def compare_virtual_times(self, space: Keyspace) -> None:
+        for (tenant, pool), time in self.model.virtual.items():
+            assert float(space.hashes.get(f"tenant:{tenant}", {}).get(f"v:{pool}", b"0")) == time
+
+    def compare_attachment(self, attachment: Attachment, request: model.Request, index: int) -> None:
+        assert attachment.decision == request.submission.decision
+        assert list(attachment.chunks) == request.chunks[index:]
+        assert attachment.next_index == len(request.chunks)
+        assert (attachment.ending is not None) == request.ended
+        self.compare_ending(attachment.ending, request if request.ended else None)
+
+    def compare_ending(self, ending: Ending | None, request: model.Request | None) -> None:
+        assert (ending is None) == (request is None)
+        if ending is None or request is None:
+            return
+        assert request.outcome is not None
+        assert request.usage is not None
+        assert ending == Ending(
+            outcome=request.outcome,
+            detail=request.detail,
+            usage=request.usage,
+            attempts=request.attempts,
+            profile=request.worker.encode(),
+            submitted_ms=request.submitted_ms,
+            claimed_ms=request.claimed_ms,
+            first_chunk_ms=request.first_chunk_ms,
+            ended_ms=request.ended_ms,
+            next_index=len(request.chunks),
+        )
+
+    def lease(self, pick: int, offset: int = 0) -> tuple[Lease, int]:
+        """A lease, live ones and recent ones rather than old ones, and an index near the end of its request's log."""
+        live = [
+            lease
+            for lease in self.leases
+            if (request := self.model.requests[lease.ref]).state == "running" and request.epoch == lease.epoch
+        ]
+        choice = live if live and pick % 4 else self.leases[-8:]
+        lease = choice[pick % len(choice)]
+        return lease, max(0, len(self.model.requests[lease.ref].chunks) + offset)
+
+    def in_state(self, state: str) -> list[model.Request]:
+        return [request for request in self.model.requests.values() if request.state == state]
+
+    def pool(self, state: str, pick: int) -> str:
+        """The pool of some request in a state, or any."""
+        pools = [request.submission.pool for request in self.in_state(state)] or list(POOLS)
+        return pools[pick % len(pools)]
+
+    def ref(self, pick: int) -> RequestRef:
+        """A request, a running one every other time, sometimes one that nobody has submitted."""
+        running = [ref for ref, request in self.model.requests.items() if request.state == "running"]
+        known = [*(running if running and pick % 2 else self.model.requests), RequestRef("acme", "never-seen")]
+        return known[pick % len(known)]
+
+    def chunk(self, index: int, count: int, other: bool = False) -> bytes:
+        return b"%d|%s" % (index, b"other" if other else b"text" * (count % 2))
+
+    async def written(self, writing: Coroutine[Any, Any, Held]) -> Held | str:
+        try:
+            return await writing
+        except IndexOutOfRange:
+            return "hole"
+        except ChunkConflict:
+            return "conflict"
+
+    def set_clock(self) -> None:
+        self.run(self.command("SET", "bl:{0}:clock", self.model.now))
+
+    async def command(self, *command: str | int) -> None:
+        await self.broker._shards[0].command(*command)  # pyright: ignore[reportPrivateUsage]
+
+    async def run_script(self, name: str, key: str, *arguments: int) -> None:
+        await self.broker._shards[0].run(name, [key], *arguments)  # pyright: ignore[reportPrivateUsage]
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(work)
