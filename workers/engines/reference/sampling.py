@@ -46,7 +46,7 @@ def _draw(weights: NDArray[np.float64], seed: int, place: int) -> int:
     """An index drawn in proportion to its weight, by a number that depends on the seed and the place alone."""
     cumulated: NDArray[np.float64] = weights.cumsum()
     number = np.random.Generator(np.random.Philox(key=np.array([seed, place], dtype=np.uint64))).random()
-    return min(np.count_nonzero(cumulated <= number * cumulated[-1]), len(weights) - 1)
+    return min(int(np.count_nonzero(cumulated <= number * cumulated[-1])), len(weights) - 1)
 
 
 def _nucleus(logits: Float32s, weights: NDArray[np.float64], top_k: int, top_p: float) -> NDArray[np.intp]:
