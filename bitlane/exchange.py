@@ -101,10 +101,12 @@ class Exchange:
         self._timeout = timeout
         self._metadata = metadata
         self._call: _Call | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._deadline: Deadline | None = None
         self._target = 0
         self._failures = 0
         self._broken_at = 0.0
+        self._continuing = False
         self.request_id = request_id
         self.next_index = next_index
         self.accepted = False
@@ -115,6 +117,7 @@ class Exchange:
         """The next event. Raises BitlaneError when the reply cannot be had; `finished` is the last."""
         if self._deadline is None:
             self._deadline = Deadline(self._timeout)
+            self._loop = asyncio.get_running_loop()
         while True:
             try:
                 event = self._admit(await self._read(self._deadline))
@@ -135,6 +138,13 @@ class Exchange:
             self._call.cancel()
             self._call = None
 
+    def __del__(self) -> None:
+        # A stream that was dropped without `close`: gRPC's own tasks would keep its call alive until the deadline.
+        call, loop = getattr(self, "_call", None), getattr(self, "_loop", None)
+        if call is not None and loop is not None and not loop.is_closed():
+            # This may be any thread.
+            loop.call_soon_threadsafe(call.cancel)
+
     async def _read(self, deadline: Deadline) -> pb.GenerateEvent:
         if self._call is None:
             self._call = self._open(deadline)
@@ -148,6 +158,7 @@ class Exchange:
         stub, timeout = self._line.channels.stub(), deadline.grpc_timeout()
         self._target = self._line.channels.current
         self.between_attempts = False
+        self._continuing = self.accepted
         if self._request is not None and not self.accepted:
             return stub.Generate(self._request, timeout=timeout, metadata=self._metadata)
         resume = pb.ResumeRequest(request_id=self.request_id, next_index=self.next_index)
@@ -189,7 +200,7 @@ class Exchange:
         if not self.accepted:
             await self._line.wait(error, self._failures, deadline, self._target)
             return
-        if isinstance(error, NotFound):
+        if isinstance(error, NotFound) and self._continuing:
             self._forget(error)
             # Sending it again follows at once: the server has answered, it just does not know the request.
             return
