@@ -76,12 +76,12 @@ class MiniFloat:
         adder do the rounding, ties to even included. Below the smallest normal number the distance stays the same.
         """
         step = np.empty_like(values) if scratch is None else scratch
-        np.bitwise_and(values.view(np.uint32), _EXPONENT_MASK, out=step.view(np.uint32))
+        np.clip(values, -self.largest, self.largest, out=out)
+        np.bitwise_and(out.view(np.uint32), _EXPONENT_MASK, out=step.view(np.uint32))
         np.maximum(step, self._smallest_normal, out=step)
         np.multiply(step, self._magic, out=step)
-        np.add(values, step, out=out)
+        np.add(out, step, out=out)
         np.subtract(out, step, out=out)
-        np.clip(out, -self.largest, self.largest, out=out)
         return np.copysign(out, values, out=out)
 
     def encode(self, values: Float32s) -> Bytes:

@@ -9,6 +9,10 @@ Needs an environment of its own, with packages that the project does not use:
 margin may rightly come out otherwise on another machine.
 """
 
+# pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportArgumentType=false, reportUnknownParameterType=false, reportAttributeAccessIssue=false
+# (transformers and torch are not among the project's packages.)
+
 import importlib.metadata
 import importlib.util
 import json

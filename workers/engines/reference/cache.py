@@ -36,7 +36,8 @@ def path(digest: str, form: str) -> Path:
 def load(path: Path, names: Collection[str]) -> dict[str, NDArray[np.generic]] | None:
     """The arrays of a file, or None when there is no file or it is not whole."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because np.load would leave a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in names}
     except FileNotFoundError:
         return None
