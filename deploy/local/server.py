@@ -4,18 +4,19 @@ It listens on a unix socket in a folder of its own, on a free loopback port, or 
 """
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Self
 
+from deploy.local.child import bound
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
 _START_S = 10.0
 _STOP_S = 5.0
 
@@ -68,10 +69,10 @@ class LocalServer:
         self._temporary = folder is None
         self._folder = folder or Path(tempfile.mkdtemp(prefix="bitlane-server-"))
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.port = _free_port() if port == 0 else port
+        self.port = free_port() if port == 0 else port
         self.socket = self._folder / "server.sock"
         self._durable = durable
-        self._settings = settings or {}
+        self.settings = settings or {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -102,11 +103,13 @@ class LocalServer:
             arguments += [f"--{name}", value]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                arguments,
+                bound(arguments),
+                cwd=_REPOSITORY,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509, two system calls that take no lock
+                # Ctrl-C goes to the whole foreground group, and the server must outlive those who still write to it.
+                process_group=0,
             )
         deadline = time.monotonic() + _START_S
         while not self._answers():
@@ -143,6 +146,10 @@ class LocalServer:
         self.kill()
         self.start()
 
+    def discard_data(self) -> None:
+        """Removes what the disk holds, between `kill` and `start`: what a lost disk does."""
+        shutil.rmtree(self._folder / "appendonlydir", ignore_errors=True)
+
     def pause(self) -> None:
         """SIGSTOP: the server hangs, its connections stay open."""
         os.kill(self.pid, signal.SIGSTOP)
@@ -174,7 +181,7 @@ class LocalServer:
             "loglevel": "warning",
             # A queue must never lose entries to eviction: when memory is full, writes fail instead.
             "maxmemory-policy": "noeviction",
-        } | self._settings
+        } | self.settings
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
@@ -189,15 +196,8 @@ class LocalServer:
             return bool(reply) and not reply.startswith(b"-LOADING")
 
 
-def _die_with_parent() -> None:
-    """Asks the kernel for SIGKILL when the parent is gone, however it went. Linux only: else call `stop`."""
-    # Ctrl-C goes to the whole foreground group, and the server must outlive those who still write to it.
-    os.setpgid(0, 0)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port that nobody listens on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
