@@ -37,9 +37,7 @@ def _up(port: int) -> int:
     began = time.monotonic()
     with Stack(port=port, say=_say) as stack:
         stack.start()
-        print(
-            f"\nReady after {time.monotonic() - began:.1f} s: router on {stack.target}, pools smollm2/fp4 and smollm2/fp8."
-        )
+        print(f"\nReady after {time.monotonic() - began:.1f} s: router on {stack.target}, an FP4 and an FP8 worker.")
         print(
             f"""
 In another terminal:

@@ -194,9 +194,9 @@ async def _show_migration(console: Console, stack: Stack, client: bitlane.AsyncC
         raise DemoFailed("the reply ended before the worker could be killed")
     same = disturbed.token_ids == undisturbed.token_ids and disturbed.text == undisturbed.text
     console.print(
-        f"Worker {heir.name} (pid {heir.pid}) was started, loaded the model and went on "
-        f"{resumed_after:.1f} s later from the logged tokens.\n{disturbed.usage.output_tokens} tokens in {disturbed.receipt.attempts} attempts; "
-        f"text and tokens equal to those of the undisturbed run: [bold]{'yes' if same else 'NO'}[/bold].\n"
+        f"Worker {heir.name} (pid {heir.pid}) was started, loaded the model and went on {resumed_after:.1f} s later "
+        f"from the logged tokens: {disturbed.usage.output_tokens} tokens in {disturbed.receipt.attempts} attempts. "
+        f"Text and tokens equal those of the undisturbed run: [bold]{'yes' if same else 'NO'}[/bold].\n"
     )
     if not same:
         raise DemoFailed("the text did not go on as it would have")

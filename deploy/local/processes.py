@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from deploy.local.child import bound
+
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -27,7 +29,7 @@ class Process:
         self._events: list[dict[str, object]] = []
         self._news = threading.Condition()
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "deploy.local.child", str(os.getpid()), module, *arguments],
+            bound([sys.executable, "-m", module, *arguments]),
             cwd=_REPOSITORY,
             env={**os.environ, **env, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
@@ -94,17 +96,19 @@ class Process:
         if self.returncode is None:
             self._popen.kill()
         self._popen.wait()
+        self._reader.join()
 
     def wait(self, timeout_s: float) -> int:
         """Waits for its end; kills it when that takes too long. Returns its exit status."""
         try:
-            return self._popen.wait(timeout_s)
+            self._popen.wait(timeout_s)
+            self._reader.join()
         except subprocess.TimeoutExpired:
             self.kill()
-            return self._popen.wait()
+        return self._popen.wait()
 
     def _read(self, stream: IO[bytes]) -> None:
-        with self._log.open("ab") as log:
+        with stream, self._log.open("ab") as log:
             for line in stream:
                 log.write(line)
                 log.flush()

@@ -25,6 +25,7 @@ class Stack:
         port: of the router on localhost; 0 for a free one.
         engine: of the workers, with its options.
         lease_ms: after so long a dead worker's requests go to another one.
+        worker_env: further settings of the workers, BITLANE_WORKER_*.
         durable: the server keeps an append-only file, and so survives a crash.
         say: told what is being done, line by line.
     """
@@ -37,12 +38,14 @@ class Stack:
         engine_options: str = "{}",
         lease_ms: int = 5000,
         durable: bool = False,
+        worker_env: Mapping[str, str] | None = None,
         config: Path = Path("config/local.yaml"),
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._wanted_port = port
         self._engine = ["--engine", engine, "--engine-options", engine_options]
         self._lease_ms = lease_ms
+        self._worker_env = worker_env or {}
         self._config = config
         self._say = say
         self.folder = Path(tempfile.mkdtemp(prefix="bitlane-local-"))
@@ -70,12 +73,14 @@ class Stack:
         time.sleep(0.5)
         return self
 
-    def add_worker(self, pool: str, env: Mapping[str, str] | None = None) -> Process:
+    def add_worker(self, pool: str) -> Process:
         """Starts one more worker of a pool; it loads in the background."""
         number = len(self.workers[pool]) + 1
         name = f"{pool.replace('/', '-')}-{number}"
         arguments = ["--pool", pool, "--name", name, "--lease-ms", str(self._lease_ms), *self._engine]
-        worker = self._spawn(name, "workers", arguments, {"BITLANE_WORKER_BROKER_URL": self.server.url, **(env or {})})
+        worker = self._spawn(
+            name, "workers", arguments, {"BITLANE_WORKER_BROKER_URL": self.server.url, **self._worker_env}
+        )
         self.workers[pool].append(worker)
         return worker
 
