@@ -11,7 +11,8 @@ from bitlane.arguments import Options, build_request
 from bitlane.channel import Address, Channels
 from bitlane.deadline import Deadline
 from bitlane.errors import BitlaneError, ConfigError, InvalidRequest, Violation
-from bitlane.exchange import Exchange, Line
+from bitlane.exchange import Exchange
+from bitlane.line import Line
 from bitlane.retry import RetryPolicy
 from bitlane.stream import AsyncStream
 from bitlane.tls import Tls
@@ -196,7 +197,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Closes the connections. Replies that are being read raise Aborted."""
-        await self._line.channels.close()
+        await self._line.close()
 
     async def __aenter__(self) -> Self:
         return self

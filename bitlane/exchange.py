@@ -3,84 +3,19 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from grpc import aio
 
 from bitlane import convert
-from bitlane.channel import Channels
 from bitlane.deadline import Deadline
 from bitlane.errors import Aborted, BitlaneError, InternalError, NotFound, Unavailable
-from bitlane.faults import from_rpc_error
-from bitlane.retry import RetryBudget, RetryPolicy
+from bitlane.line import Line, Metadata, guarded
 from bitlane.types import Accepted, Delta, Finished
 from bitlane.v1 import inference_pb2 as pb
 
 Event: TypeAlias = Accepted | Delta | Finished
 _Call: TypeAlias = "aio.UnaryStreamCall[pb.GenerateRequest, pb.GenerateEvent] | aio.UnaryStreamCall[pb.ResumeRequest, pb.GenerateEvent]"  # noqa: E501
-_Result = TypeVar("_Result")
-Metadata: TypeAlias = Sequence[tuple[str, str]]
-
-
-async def guarded(awaitable: Awaitable[_Result], request_id: str | None) -> _Result:
-    """Awaits a gRPC call; its failure comes out as the SDK's error, with no trace of gRPC's in its context."""
-    try:
-        return await awaitable
-    except aio.AioRpcError as error:
-        fault = from_rpc_error(error, request_id)
-    except asyncio.CancelledError:
-        # gRPC also raises this when the channel was closed under the call. Only the task knows which it was.
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        fault = Aborted("the client was closed", request_id=request_id)
-    except aio.UsageError:
-        fault = Aborted("the client was closed", request_id=request_id)
-    raise fault
-
-
-class Line:
-    """What all calls of one client share: its channels, policy, budget and metadata."""
-
-    def __init__(self, channels: Channels, policy: RetryPolicy, metadata: Metadata) -> None:
-        self.channels = channels
-        self.policy = policy
-        self.budget = RetryBudget(policy.budget, policy.budget_per_success)
-        self.metadata = metadata
-
-    async def unary(
-        self,
-        call: "Callable[[Deadline], Awaitable[_Result]]",
-        deadline: Deadline,
-        request_id: str | None = None,
-    ) -> _Result:
-        """Makes a call until it succeeds or the policy ends it. The call must be safe to repeat."""
-        failures = 0
-        while True:
-            target = self.channels.current
-            try:
-                result = await guarded(call(deadline), request_id)
-            except BitlaneError as error:
-                failures += 1
-                await self.wait(error, failures, deadline, target)
-            else:
-                self.budget.earn()
-                return result
-
-    async def wait(self, error: BitlaneError, failures: int, deadline: Deadline, target: int) -> None:
-        """Waits until a first event may be tried for again; raises the error when it may not."""
-        delay = self.policy.delay(error, failures, random.random())
-        if delay is None or failures >= self.policy.max_attempts or delay >= deadline.remaining():
-            raise error
-        if not self.budget.spend():
-            raise error
-        await self.pause(error, delay, target)
-
-    async def pause(self, error: BitlaneError, delay: float, target: int) -> None:
-        if isinstance(error, Unavailable):
-            self.channels.fail_over(target)
-        await asyncio.sleep(delay)
 
 
 class Exchange:
@@ -148,6 +83,7 @@ class Exchange:
     async def _read(self, deadline: Deadline) -> pb.GenerateEvent:
         if self._call is None:
             self._call = self._open(deadline)
+            self._line.track(self._call)
         # A method of the call rather than `async for`, which would say EOF by StopAsyncIteration.
         message = await guarded(self._call.read(), self.request_id)
         if not isinstance(message, pb.GenerateEvent):

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
-from bitlane.errors import Aborted, BitlaneError
+from bitlane.errors import Aborted, BitlaneError, InternalError
 from bitlane.exchange import Exchange
 from bitlane.types import Accepted, Cancellation, Completion, Decision, Delta, Finished, TokenLogprobs
 
@@ -74,7 +74,7 @@ class AsyncStream:
             # The first event is `accepted`; should a delta come before it, it would be lost here.
             event = await self._next()
             if not isinstance(event, Accepted):
-                raise self._fail(Aborted("the reply began without `accepted`", request_id=self.request_id))
+                self._fail(InternalError("the reply began without `accepted`", request_id=self.request_id))
         return self._accepted
 
     def __aiter__(self) -> Self:
@@ -91,7 +91,13 @@ class AsyncStream:
         while self._finished is None and not self._closed:
             if self._failure is not None:
                 raise self._failure
-            event = await self._next()
+            try:
+                event = await self._next()
+            except Aborted:
+                # Another task closed the stream while this one was reading: that is its end, not a fault.
+                if self._closed:
+                    return None
+                raise
             if isinstance(event, Delta):
                 return event
         return None
@@ -142,7 +148,9 @@ class AsyncStream:
         try:
             event = await self._exchange.next()
         except BitlaneError as error:
-            raise self._fail(error) from None
+            if not self._closed:
+                self._fail(error)
+            raise
         except BaseException:
             # Cancelled in the middle: a later read must not take the rest's absence for the end.
             if not self._closed:
@@ -159,9 +167,8 @@ class AsyncStream:
                 self._finished = event
         return event
 
-    def _fail(self, error: BitlaneError) -> BitlaneError:
+    def _fail(self, error: BitlaneError) -> None:
         self._failure = error
-        return error
 
     def _check_readable(self) -> None:
         if self._failure is not None:

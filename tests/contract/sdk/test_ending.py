@@ -82,6 +82,22 @@ async def test_a_read_that_was_timed_out_does_not_look_like_the_end(server: Fake
         await stream.result()
 
 
+async def test_closing_from_another_task_ends_the_iteration(server: FakeServer, client: AsyncClient):
+    server.script(HOLD)
+    stream = client.stream("Hi", model="fake")
+
+    async def read() -> list[str]:
+        return [delta.text async for delta in stream]
+
+    await stream.accepted()
+    reading = asyncio.create_task(read())
+    while not stream.text:
+        await asyncio.sleep(0.001)
+    await stream.close()
+    assert await reading == ["a"]
+    assert await asyncio.to_thread(ended, server.calls[0]) == "cancelled"
+
+
 async def test_closing_between_attempts_cancels_by_id(server: FakeServer):
     """With no connection left to cut, the server would not learn that nobody waits any more."""
     slow = RetryPolicy(initial_backoff=60, max_backoff=60)
