@@ -34,7 +34,7 @@ class RetryPolicy:
     budget_per_success: float = 0.2
     """Retries that each success adds, up to `budget`: retries stay within 20 % of the successes."""
     resume_window: float = 60.0
-    """Seconds without a new token after which a broken stream is given up. 0: never resumed. The server keeps a reply
+    """Seconds after a break without a new token, after which the stream is given up. 0: never resumed. The server keeps it
     for 60 s by default."""
 
     def __post_init__(self) -> None:
