@@ -34,8 +34,8 @@ class RetryPolicy:
     budget_per_success: float = 0.2
     """Retries that each success adds, up to `budget`: retries stay within 20 % of the successes."""
     resume_window: float = 60.0
-    """Seconds after a break without a new token, after which the stream is given up. 0: never resumed. The server keeps it
-    for 60 s by default."""
+    """Seconds after a break without a new token, after which the stream is given up. 0: never resumed. The server
+    keeps a reply for 60 s by default."""
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
