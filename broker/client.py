@@ -1,23 +1,25 @@
 """The broker, as routers and workers use it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Self, cast
 
 from broker import keys, replies
-from broker.blocking import BlockingCalls, pauses
+from broker.blocking import BlockingCalls
 from broker.connection import Reply
 from broker.endpoint import parse_endpoint
 from broker.feed import Feed
 from broker.inbox import InboxBatch, InboxReader
 from broker.options import BrokerOptions
 from broker.pipeline import Pipeline
+from broker.registry import Registry
 from broker.scripts import Script, load_scripts
+from broker.signals import read_endings, wait_for_any
 from broker.types import (
     Attachment,
-    BrokerUnavailable,
     Claim,
+    DeadLetter,
     Ending,
     Held,
     IndexOutOfRange,
@@ -34,11 +36,6 @@ from broker.types import (
     Usage,
     WorkerInfo,
 )
-
-_CONTROL_COUNT = 100
-_CONTROL_WAIT_S = 5.0
-# A worker that was silent for so many times `worker_ttl_ms` is forgotten.
-_FORGET = 10
 
 
 class Broker:
@@ -57,7 +54,8 @@ class Broker:
         scripts = scripts if scripts is not None else load_scripts(options)
         self.options = options
         self._shards = [Pipeline(endpoint, scripts, options.timeout_s) for _ in range(options.shards)]
-        self._registry = Pipeline(endpoint, scripts, options.timeout_s)
+        self._registry_pipeline = Pipeline(endpoint, scripts, options.timeout_s)
+        self._registry = Registry(self._registry_pipeline, options)
         self._blocking = [BlockingCalls(pipeline, options.timeout_s) for pipeline in self._shards]
         self._first_shard = 0  # where the next claim starts
 
@@ -69,7 +67,7 @@ class Broker:
 
     async def close(self) -> None:
         """Closes all connections. Calls under way, and later ones, raise BrokerUnavailable."""
-        await asyncio.gather(*(pipeline.close() for pipeline in (*self._shards, self._registry)))
+        await asyncio.gather(*(pipeline.close() for pipeline in (*self._shards, self._registry_pipeline)))
         for blocking in self._blocking:
             blocking.close()
         await asyncio.sleep(0)  # an aborted transport closes its socket in the next turn of the loop
@@ -272,64 +270,56 @@ class Broker:
         A True is a hint: another worker may be faster. Call it with a free slot only, and claim after a True: the claim
         rings for the next worker if it leaves work behind.
         """
-        wait_s = max(wait_s, 0.001)  # to BLPOP 0 means for ever
-        rings = [
-            asyncio.create_task(blocking.run("BLPOP", keys.bell(shard, pool), wait_s, wait_s=wait_s))
-            for shard, blocking in enumerate(self._blocking)
-        ]
-        try:
-            while rings:
-                done, pending = await asyncio.wait(rings, return_when=asyncio.FIRST_COMPLETED)
-                if any([ring.result() is not None for ring in done]):  # noqa: C419, every result is looked at
-                    return True
-                rings = list(pending)
-            return False
-        finally:
-            for ring in rings:
-                ring.cancel()
-            await asyncio.gather(*rings, return_exceptions=True)
+        return await wait_for_any(self._blocking, [keys.bell(s, pool) for s in range(self.options.shards)], wait_s)
 
     def endings(self, worker: str) -> Feed[LeaseEnded]:
         """Which requests were ended, or taken away, under a worker, as soon as it happens. Reconnects by itself.
 
         What is lost while the server is away shows at the next append or renewal.
         """
-        return Feed([partial(self._read_endings, shard, worker) for shard in range(self.options.shards)])
+        return Feed(
+            [partial(read_endings, blocking, keys.control(s, worker)) for s, blocking in enumerate(self._blocking)]
+        )
 
-    # The registry.
+    # The registry of workers.
 
     async def register(self, info: WorkerInfo) -> None:
         """Says that a worker lives; to be repeated well within `worker_ttl_ms`."""
-        keys.control(0, info.worker)  # checks the name
-        forget_ms = self.options.worker_ttl_ms * _FORGET
-        registry_keys = [keys.workers(info.pool), keys.worker_info(info.pool)]
-        await self._registry.run("heartbeat", registry_keys, info.worker, replies.pack_worker(info), forget_ms)
+        await self._registry.register(info)
 
     async def unregister(self, pool: str, worker: str) -> None:
         """Removes a worker from its pool at once."""
-        await asyncio.gather(
-            self._registry.command("ZREM", keys.workers(pool), worker),
-            self._registry.command("HDEL", keys.worker_info(pool), worker),
-        )
+        await self._registry.unregister(pool, worker)
 
     async def pools(self, names: Sequence[str]) -> list[PoolState]:
         """Live workers, waiting requests and leases of each named pool, in the order of the names."""
         return list(await asyncio.gather(*(self._pool_state(name) for name in names)))
 
     async def _pool_state(self, pool: str) -> PoolState:
-        registry_keys = [keys.workers(pool), keys.worker_info(pool)]
         workers, waiting, running = await asyncio.gather(
-            self._registry.run("workers", registry_keys, self.options.worker_ttl_ms),
+            self._registry.workers(pool),
             asyncio.gather(*(p.command("HGET", keys.pool(s, pool), "waiting") for s, p in enumerate(self._shards))),
             asyncio.gather(*(p.command("ZCARD", keys.lease(s, pool)) for s, p in enumerate(self._shards))),
         )
-        named = replies.strings(workers)
-        return PoolState(
-            pool,
-            tuple(replies.worker(name, pool, info) for name, info in zip(named[::2], named[1::2], strict=True)),
-            sum(map(replies.integer, waiting)),
-            sum(map(replies.integer, running)),
+        return PoolState(pool, workers, sum(map(replies.integer, waiting)), sum(map(replies.integer, running)))
+
+    # What an operator does.
+
+    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        """The newest dead letters, newest first, up to `limit` of each shard."""
+        answers = await asyncio.gather(
+            *(p.command("XREVRANGE", keys.dead(s), "+", "-", "COUNT", limit) for s, p in enumerate(self._shards))
         )
+        letters = [replies.dead_letter(entry) for reply in answers for entry in replies.array(reply)]
+        return sorted(letters, key=lambda letter: letter.died_ms, reverse=True)
+
+    async def replay(self, ref: RequestRef) -> bool:
+        """Queues a dead letter again, with attempts from 0 and no deadline; False if there is no such dead letter."""
+        return await self._settle_letter(ref, "replay")
+
+    async def purge(self, ref: RequestRef) -> bool:
+        """Forgets a dead letter and its prompt; False if there is no such dead letter."""
+        return await self._settle_letter(ref, "purge")
 
     async def _read(self, ref: RequestRef, router: str, next_index: int) -> Attachment:
         if next_index < 0:
@@ -349,24 +339,10 @@ class Broker:
             ending=replies.ending(replies.strings(ending)) if ending is not None else None,
         )
 
+    async def _settle_letter(self, ref: RequestRef, how: str) -> bool:
+        shard = self.shard_of(ref.tenant)
+        return bool(await self._shards[shard].run("replay", [keys.request(shard, ref)], keys.member(ref), how))
+
     def _cancel(self, ref: RequestRef, router: str) -> Awaitable[Reply]:
         shard = self.shard_of(ref.tenant)
         return self._shards[shard].run("cancel", [keys.request(shard, ref)], keys.member(ref), router)
-
-    async def _read_endings(
-        self, shard: int, worker: str, put: Callable[[LeaseEnded], Awaitable[None]], tried: asyncio.Event
-    ) -> None:
-        key, pause = keys.control(shard, worker), pauses()
-        tried.set()
-        while True:
-            try:
-                reply = await self._blocking[shard].run(
-                    "BLMPOP", _CONTROL_WAIT_S, 1, key, "LEFT", "COUNT", _CONTROL_COUNT, wait_s=_CONTROL_WAIT_S
-                )
-                pause = pauses()
-            except BrokerUnavailable:
-                await asyncio.sleep(next(pause))
-                continue
-            if reply is not None:
-                for entry in replies.strings(replies.array(reply)[1]):
-                    await put(replies.lease_ended(entry))

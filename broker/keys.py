@@ -30,34 +30,41 @@ _LAYOUT = {
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,256}")
 _POOL = re.compile(r"[A-Za-z0-9._-]{1,128}/[A-Za-z0-9._-]{1,32}")
 
+# The same few names are asked for with every chunk of a stream.
+_cached = functools.lru_cache(maxsize=8192)
+
 
 def shard_of(tenant: str, shards: int) -> int:
     """The shard of all keys of a tenant. CRC-32 rather than `hash`, which differs between processes."""
     return zlib.crc32(tenant.encode()) % shards
 
 
+@_cached
 def member(ref: RequestRef) -> str:
     """How a request is named inside a shard: in its key, in a queue, in a lease set, in an event."""
     return f"{_name(ref.tenant, 'tenant')}/{_name(ref.request_id, 'request id')}"
 
 
-@functools.lru_cache(maxsize=8192)  # a stream names its request once a chunk
+@_cached
 def parse_member(text: bytes) -> RequestRef:
     """The request that `member` named."""
     tenant, _, request_id = text.decode().partition("/")
     return RequestRef(tenant, request_id)
 
 
+@_cached
 def request(shard: int, ref: RequestRef) -> str:
     """Hash: everything about a request but its log. Expires after the end."""
     return _key(shard, "request", member(ref))
 
 
+@_cached
 def log(shard: int, ref: RequestRef) -> str:
     """List: the numbered chunks of a request. Expires after the end."""
     return _key(shard, "log", member(ref))
 
 
+@_cached
 def queue(shard: int, pool: str, tenant: str) -> str:
     """Sorted set: waiting requests of a tenant in a pool by priority, then arrival."""
     return _key(shard, "queue", _pool(pool), _name(tenant, "tenant"))
@@ -73,6 +80,7 @@ def fair_batch(shard: int, pool: str) -> str:
     return _key(shard, "fair_batch", _pool(pool))
 
 
+@_cached
 def lease(shard: int, pool: str) -> str:
     """Sorted set: running requests by the end of their lease, in ms of the server's clock."""
     return _key(shard, "lease", _pool(pool))

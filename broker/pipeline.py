@@ -61,9 +61,10 @@ class Pipeline:
 
     def _add(self, command: bytes, script: Script | None) -> asyncio.Future[Reply]:
         loop = asyncio.get_running_loop()
-        if self._closed:
-            raise BrokerUnavailable("the broker is closed")
         call = _Call(command, script, loop.time() + self._timeout_s, loop.create_future())
+        if self._closed:
+            self._fail([call], BrokerUnavailable("the broker is closed"))
+            return call.answer
         self._waiting.append(call)
         if self._runner is None:
             # The task starts in the next turn of the loop, and takes along what this turn still adds.

@@ -11,6 +11,7 @@ from broker.types import (
     ChunkConflict,
     ChunkEvent,
     Claim,
+    DeadLetter,
     EndEvent,
     Ending,
     Held,
@@ -108,6 +109,20 @@ def inbox_event(fields: list[bytes]) -> ChunkEvent | EndEvent | None:
 def lease_ended(entry: bytes) -> LeaseEnded:
     epoch, _, ref = entry.partition(b" ")
     return LeaseEnded(keys.parse_member(ref), int(epoch))
+
+
+def dead_letter(entry: Reply) -> DeadLetter:
+    """One entry of the dead letters' stream, whose id starts with its time in ms."""
+    entry_id, values = array(entry)
+    fields = dict(zip(strings(values)[::2], strings(values)[1::2], strict=True))
+    return DeadLetter(
+        ref=keys.parse_member(fields[b"ref"]),
+        pool=fields[b"pool"].decode(),
+        attempts=int(fields[b"attempts"]),
+        detail=fields[b"detail"].decode(errors="replace"),
+        worker=fields[b"worker"].decode(),
+        died_ms=int(cast("bytes", entry_id).partition(b"-")[0]),
+    )
 
 
 def pack_worker(info: WorkerInfo) -> bytes:

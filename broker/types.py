@@ -171,6 +171,18 @@ class Reclaimed:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A request that failed on `max_attempts` workers. Its job is kept for a replay, and is not shown."""
+
+    ref: RequestRef
+    pool: str
+    attempts: int
+    detail: str  # of the last failure
+    worker: str  # the last one
+    died_ms: int  # by the server's clock
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerInfo:
     """A live worker, as the registry shows it."""
 

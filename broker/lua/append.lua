@@ -9,7 +9,7 @@
 -- use: clock hold token_log
 
 local now = now_ms()
-local record = load(ARGV[1])
+local record = load(ARGV[1], WRITING)
 local held = hold(record, tonumber(ARGV[2]), now)
 if held ~= YES then return {held, 0} end
 

@@ -8,7 +8,7 @@
 -- use: clock hold
 
 local now = now_ms()
-local record = load(ARGV[1])
+local record = load(ARGV[1], WRITING)
 local held = hold(record, tonumber(ARGV[2]), now)
 if held == YES then extend_lease(record, now) end
 return held

@@ -38,5 +38,5 @@ def own_server(server_binary: Path) -> Iterator[LocalServer]:
 async def broker(shared_server: LocalServer) -> AsyncIterator[Broker]:
     """A broker on an empty server."""
     async with Broker(BrokerOptions(url=shared_server.url)) as broker:
-        await broker._registry.command("FLUSHALL")  # pyright: ignore[reportPrivateUsage]: production never flushes
+        await broker._registry_pipeline.command("FLUSHALL")  # pyright: ignore[reportPrivateUsage]: production never flushes
         yield broker

@@ -31,8 +31,9 @@ local function conclude(record, outcome, detail, now, usage)
   if outcome == 'attempts_exhausted' then
     -- A dead letter keeps its job, which a replay needs, and its log for the same time.
     record.state, keep_ms = 'dead', DEAD_MS
-    redis.call('XADD', key('dead'), 'MAXLEN', '~', DEAD_MAX, '*', 'ref', record.ref, 'pool', record.pool,
+    local letter = redis.call('XADD', key('dead'), 'MAXLEN', '~', DEAD_MAX, '*', 'ref', record.ref, 'pool', record.pool,
       'outcome', outcome, 'attempts', record.attempts, 'detail', detail, 'worker', record.worker)
+    redis.call('HSET', request, 'letter', letter)
   else
     redis.call('HDEL', request, 'job')
   end

@@ -7,7 +7,7 @@ local function hold(record, epoch, now)
   if ended(record) then return ENDED end
   if record.state ~= 'running' then return FENCED end
   if record.deadline_ms > 0 and now >= record.deadline_ms then
-    conclude(record, 'deadline', '', now)
+    conclude(load(record.ref), 'deadline', '', now)  -- append and renew have read less than this needs
     return ENDED
   end
   return YES

@@ -1,21 +1,27 @@
 -- A request's hash as a table. Absent texts are '', absent numbers 0. The job is not read: it may be large.
-local TEXTS = {'state', 'tenant', 'pool', 'owners', 'worker', 'profile', 'outcome', 'detail'}
-local NUMBERS = {
+local TEXTS = {
+  state = true, tenant = true, pool = true, owners = true, worker = true, profile = true, outcome = true, detail = true,
+}
+local FIELDS = {
+  'state', 'tenant', 'pool', 'owners', 'worker', 'profile', 'outcome', 'detail',
   'epoch', 'attempts', 'deadline_ms', 'prompt_tokens', 'output_tokens', 'weight', 'score', 'migratable', 'charge',
   'submitted_ms', 'claimed_ms', 'first_chunk_ms', 'ended_ms', 'ended_by', 'next_index',
   'engine_prompt', 'engine_cached', 'logged_tokens', 'used_prompt', 'used_cached', 'used_output',
 }
-local FIELDS = {}
-for _, name in ipairs(TEXTS) do FIELDS[#FIELDS + 1] = name end
-for _, name in ipairs(NUMBERS) do FIELDS[#FIELDS + 1] = name end
+-- What it takes to write a chunk: this is read once for every chunk of every stream.
+local WRITING = {
+  'state', 'epoch', 'pool', 'owners', 'deadline_ms', 'first_chunk_ms', 'engine_prompt', 'engine_cached',
+  'logged_tokens',
+}
 
--- ref: '<tenant>/<request id>'. Returns nil when there is no such request.
-local function load(ref)
-  local values = redis.call('HMGET', key('request', ref), unpack(FIELDS))
+-- ref: '<tenant>/<request id>'; fields: all by default. Returns nil when there is no such request.
+local function load(ref, fields)
+  fields = fields or FIELDS
+  local values = redis.call('HMGET', key('request', ref), unpack(fields))
   if not values[1] then return nil end
   local record = {ref = ref}
-  for i, name in ipairs(FIELDS) do
-    if i <= #TEXTS then
+  for i, name in ipairs(fields) do
+    if TEXTS[name] then
       record[name] = values[i] or ''
     else
       record[name] = tonumber(values[i] or 0)

@@ -42,6 +42,10 @@ async def run_all(broker: Broker) -> None:
         for claim in await broker.claim(POOL, "w1", b"profile", 100):
             assert claim.attempt == attempt
             await broker.release(claim.lease, failed=True)
+    assert len(await broker.dead_letters()) == len(TENANTS)
+    for tenant in TENANTS:
+        assert await broker.replay(RequestRef(tenant, "first"))
+        await broker.cancel(RequestRef(tenant, "first"))
     for tenant in TENANTS:
         for name in ("finished", "cancelled", "abandoned", "reclaimed"):
             await broker.submit(make_submission(name, tenant))
@@ -78,7 +82,7 @@ async def test_every_key_that_a_script_touches_is_in_one_slot(shared_server: Loc
     async with Broker(options) as sharded, sharded.inbox("router-1") as inbox:
         await anext(inbox)
         await run_all(sharded)
-        await sharded._registry.command("ECHO", "the end")  # pyright: ignore[reportPrivateUsage]
+        await sharded._registry_pipeline.command("ECHO", "the end")  # pyright: ignore[reportPrivateUsage]
 
     # A command of a client, then what its script ran: `<time> [<database> <client or "lua">] "COMMAND" "argument" ...`.
     scripts, kinds = set[str](), set[str]()
@@ -119,14 +123,14 @@ async def assign_slots(nodes: list[LocalServer]) -> None:
     size = 16384 // len(nodes)
     for number, control in enumerate(controls):
         last = 16383 if number == len(nodes) - 1 else (number + 1) * size - 1
-        await control._registry.command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)  # pyright: ignore[reportPrivateUsage]
-        await control._registry.command("CLUSTER", "ADDSLOTSRANGE", number * size, last)  # pyright: ignore[reportPrivateUsage]
+        await control._registry_pipeline.command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)  # pyright: ignore[reportPrivateUsage]
+        await control._registry_pipeline.command("CLUSTER", "ADDSLOTSRANGE", number * size, last)  # pyright: ignore[reportPrivateUsage]
         port, bus = nodes[0].port, nodes[0].settings["cluster-port"]
         if number:
-            await control._registry.command("CLUSTER", "MEET", "127.0.0.1", port or 0, bus)  # pyright: ignore[reportPrivateUsage]
+            await control._registry_pipeline.command("CLUSTER", "MEET", "127.0.0.1", port or 0, bus)  # pyright: ignore[reportPrivateUsage]
     for control in controls:
         while True:
-            info = await control._registry.command("CLUSTER", "INFO")  # pyright: ignore[reportPrivateUsage]
+            info = await control._registry_pipeline.command("CLUSTER", "INFO")  # pyright: ignore[reportPrivateUsage]
             nodes_known = f"cluster_known_nodes:{len(nodes)}\r".encode()
             if isinstance(info, bytes) and b"cluster_state:ok" in info and nodes_known in info:
                 break

@@ -10,9 +10,9 @@ from tests.contract.broker.requests import POOL, make_submission
 
 async def commands_of(broker: Broker, call: Awaitable[object]) -> int:
     """How many commands the server ran for a call, those inside its script included."""
-    await broker._registry.command("CONFIG", "RESETSTAT")  # pyright: ignore[reportPrivateUsage]
+    await broker._registry_pipeline.command("CONFIG", "RESETSTAT")  # pyright: ignore[reportPrivateUsage]
     await call
-    info = await broker._registry.command("INFO", "commandstats")  # pyright: ignore[reportPrivateUsage]
+    info = await broker._registry_pipeline.command("INFO", "commandstats")  # pyright: ignore[reportPrivateUsage]
     assert isinstance(info, bytes)
     counts = re.findall(rb"cmdstat_(\S+?):calls=(\d+)", info)
     # All other commands have a cost that does not depend on the size of a key, or grows with its logarithm.

@@ -21,6 +21,7 @@ from broker.types import (
     WorkerInfo,
 )
 from deploy.local.server import LocalServer
+from tests.contract.broker import invariants
 from tests.contract.broker.keyspace import all_bytes, read_keyspace
 from tests.contract.broker.requests import POOL, USAGE, claim_one, finish, make_submission
 
@@ -172,18 +173,38 @@ async def test_a_deadline_passed_in_the_queue_never_starts(broker: Broker) -> No
     assert ending.outcome is Outcome.DEADLINE
 
 
-async def test_poison_is_dead_after_three_attempts_and_keeps_its_job(broker: Broker) -> None:
+async def test_poison_is_dead_after_three_attempts(broker: Broker) -> None:
     await broker.submit(make_submission(job=b"poison"))
     for attempt in (1, 2, 3):
         claim = await claim_one(broker)
         assert claim.attempt == attempt
         assert await broker.release(claim.lease, failed=True, detail="the engine died") is Held.YES
     assert await broker.claim(POOL, "w1", b"", 1) == []
-    space = await read_keyspace(broker)
-    ((_, letter),) = space.streams["dead"]
-    assert dict(zip(letter[::2], letter[1::2], strict=True))[b"detail"] == b"the engine died"
-    assert not any(b"poison" in value for value in letter)
-    assert space.hashes["req:acme/r1"]["job"] == b"poison"
+    (letter,) = await broker.dead_letters()
+    assert (letter.ref, letter.attempts, letter.detail) == (RequestRef("acme", "r1"), 3, "the engine died")
+    ((_, stored),) = (await read_keyspace(broker)).streams["dead"]
+    assert not any(b"poison" in value for value in stored)
+
+
+async def test_a_dead_letter_can_be_replayed_and_purged(broker: Broker) -> None:
+    ref = RequestRef("acme", "r1")
+    await broker.submit(make_submission(job=b"the secret prompt", timeout_ms=60_000))
+    for _ in range(3):
+        claim = await claim_one(broker)
+        await broker.release(claim.lease, failed=True)
+    assert await broker.replay(ref)
+    assert not await broker.replay(ref)
+    assert await broker.dead_letters() == []
+    invariants.check(await read_keyspace(broker))
+    for attempt in (1, 2, 3):
+        claim = await claim_one(broker)
+        assert (claim.attempt, claim.job, claim.remaining_ms) == (attempt, b"the secret prompt", None)
+        assert claim.lease.epoch == 3 + attempt
+        await broker.release(claim.lease, failed=True)
+    assert await broker.purge(ref)
+    assert not await broker.purge(ref)
+    assert b"secret" not in await all_bytes(broker)
+    assert await broker.dead_letters() == []
 
 
 async def test_a_graceful_release_does_not_count(broker: Broker) -> None:

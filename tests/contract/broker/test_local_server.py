@@ -29,15 +29,17 @@ async def test_data_survive_a_crash_on_disk_and_the_folder_goes_with_stop(server
     assert not server.socket.parent.exists()
 
 
-def test_the_server_dies_with_its_parent(server_binary: Path) -> None:
+def test_the_server_dies_with_its_parent(server_binary: Path, tmp_path: Path) -> None:
     """Even with a parent that was killed, and so could not clean up."""
     program = (
-        "import sys, time\n"
+        "import sys, time\nfrom pathlib import Path\n"
         "from deploy.local.server import LocalServer\n"
-        "print(LocalServer(binary=sys.argv[1]).start().pid, flush=True)\n"
+        "print(LocalServer(binary=sys.argv[1], folder=Path(sys.argv[2])).start().pid, flush=True)\n"
         "time.sleep(60)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program, str(server_binary)], stdout=subprocess.PIPE) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(server_binary), str(tmp_path)], stdout=subprocess.PIPE
+    ) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         os.kill(pid, 0)

@@ -139,7 +139,7 @@ async def test_a_server_that_is_not_ready_is_unavailable(broker: Broker) -> None
         with pytest.raises(BrokerUnavailable):
             await broker.submit(make_submission("r2"))
     finally:
-        await broker._registry.command("REPLICAOF", "NO", "ONE")  # pyright: ignore[reportPrivateUsage]
+        await broker._registry_pipeline.command("REPLICAOF", "NO", "ONE")  # pyright: ignore[reportPrivateUsage]
     await broker.submit(make_submission("r2"))
 
 

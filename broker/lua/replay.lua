@@ -1,0 +1,25 @@
+-- Queues a dead letter again, or forgets it.
+--
+-- KEYS 1 request
+-- ARGV 1 ref  2 'replay' | 'purge'
+-- Result 1 if it was a dead letter, 0 if not
+--
+-- Keeps: a replay is a new acceptance by an operator: the attempts start from 0, the deadline is gone, nobody follows it
+-- until a router attaches, and it goes on from the log as it stands.
+-- use: record queue
+
+local record = load(ARGV[1])
+if not record or record.state ~= 'dead' then return 0 end
+
+redis.call('XDEL', key('dead'), redis.call('HGET', KEYS[1], 'letter'))
+if ARGV[2] == 'purge' then
+  redis.call('DEL', KEYS[1], key('log', record.ref))
+  return 1
+end
+redis.call('PERSIST', KEYS[1])
+redis.call('PERSIST', key('log', record.ref))
+redis.call('HDEL', KEYS[1], 'letter', 'outcome', 'detail', 'ended_ms')
+redis.call('HSET', KEYS[1], 'state', 'waiting', 'attempts', 0, 'deadline_ms', 0, 'owners', '')
+redis.call('HINCRBY', key('tenant', record.tenant), 'reserved', record.prompt_tokens + record.output_tokens)
+enter_queue(record)
+return 1
