@@ -1,6 +1,6 @@
 """Every way in which the router says no: a status code, a reason, and what the caller can do about it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import grpc
@@ -10,6 +10,8 @@ from google.protobuf.message import Message
 from bitlane.rpc.v1 import status_pb2
 
 DOMAIN = "bitlane"
+# Clients accept 8 KiB of trailers by default, and a violation has up to some 250 bytes.
+_MOST_VIOLATIONS = 16
 _TYPE_URL = "type.googleapis.com/google.rpc."
 
 
@@ -62,11 +64,13 @@ def _detail(name: str, message: Message) -> any_pb2.Any:
     return any_pb2.Any(type_url=_TYPE_URL + name, value=message.SerializeToString())
 
 
-def invalid(violations: Iterable[Violation]) -> Fault:
-    """INVALID_ARGUMENT, naming every bad field."""
-    found = tuple(violations)
-    text = "; ".join(f"{v.field} {v.description}" for v in found)
-    return Fault(grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID", text, violations=found)
+def invalid(violations: Sequence[Violation]) -> Fault:
+    """INVALID_ARGUMENT, naming the bad fields: as many of them as safely fit into the trailers."""
+    told = tuple(violations[:_MOST_VIOLATIONS])
+    text = "; ".join(f"{v.field} {v.description}" for v in told[:3])
+    if len(violations) > 3:
+        text += f"; and {len(violations) - 3} more"
+    return Fault(grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID", text, violations=told)
 
 
 def unauthenticated() -> Fault:

@@ -13,7 +13,7 @@ import structlog
 
 from broker.client import Broker
 from broker.feed import Feed
-from broker.inbox import Gap, InboxBatch
+from broker.inbox import InboxBatch
 from broker.types import Attachment, BrokerUnavailable, ChunkEvent, EndEvent, Ending, Gap, RequestNotFound, RequestRef
 from router.faults import router_draining, unknown_request
 

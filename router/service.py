@@ -126,7 +126,8 @@ class InferenceService:
         await asyncio.gather(*self._abandoning, return_exceptions=True)
 
     def _admit(self, request: pb.GenerateRequest, call: Call, path: str) -> Admitted:
-        call.request_id = request.request_id
+        if not check_request_id(request.request_id):
+            call.request_id = request.request_id
         admitted = self._admission.admit(
             request,
             call.tenant,

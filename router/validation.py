@@ -9,6 +9,7 @@ from bitlane.v1 import inference_pb2 as pb
 from router.faults import Violation
 
 ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_MODEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MAX_TEXT_BYTES = 1 << 20
 MAX_TURNS = 1024
 MAX_STOPS = 16
@@ -49,6 +50,8 @@ def _check(request: pb.GenerateRequest, bounds: Bounds | None) -> Iterator[Viola
         yield Violation("request_id", "must be 1 to 128 characters of A-Z a-z 0-9 . _ - (or be left out)")
     if not request.model:
         yield Violation("model", "is required; ListModels names the models")
+    elif not _MODEL.fullmatch(request.model):
+        yield Violation("model", "is no model name (1 to 64 characters of a-z 0-9 . _ -); ListModels names the models")
     yield from _check_input(request)
     yield from _check_sampling(request.sampling, bounds)
     yield from _check_enum("task", request.task, pb.Task)
