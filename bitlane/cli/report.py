@@ -50,7 +50,8 @@ def lines(error: BitlaneError, target: str | None) -> list[str]:
     first = error.message
     if error.reason and error.reason not in first:
         first += f" ({error.reason})"
-    report = [first, *(str(violation) for violation in error.violations)]
+    # A server that says it all in its message is not repeated.
+    report = [first, *(str(each) for each in error.violations if each.description not in error.message)]
     if error.retry_after:
         report.append(f"try again in {error.retry_after:.1f} s")
     if isinstance(error, AuthenticationError):
