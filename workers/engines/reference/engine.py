@@ -1,7 +1,7 @@
 """The reference engine: see `workers.engine.Engine` for the contract."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from precision.formats import nvfp4
@@ -48,7 +48,7 @@ class ReferenceEngine:
         self._digest = ""
         self._tokenizer: Tokenizer | None = None
         self._steps: StepLoop | None = None
-        self._dead: EngineDead | None = EngineDead("the engine has not been started")
+        self._death = "the engine has not been started"  # why it cannot work; empty while it can
         self._taken = 0
         self._mailboxes: dict[Sequence, asyncio.Queue[Delta | EngineDead]] = {}
 
@@ -91,48 +91,45 @@ class ReferenceEngine:
                 loop.call_soon_threadsafe(self._fail, failure)
 
         scheduler = Scheduler(self._slots, KV_TOKENS, lambda tokens: KvCache(sizes, tokens))
-        self._dead = None
+        self._death = ""
         self._steps = StepLoop(loaded.model, scheduler, deliver, ended)
 
-    async def generate(self, job: Job) -> AsyncIterator[Delta]:
+    async def generate(self, job: Job) -> AsyncGenerator[Delta]:
         """See the contract. A worker gives at most `slots` jobs at once: one more raises RuntimeError."""
-        if self._dead is not None:
-            raise self._dead
+        self._require_alive()
         if self._taken >= self._slots:
             raise RuntimeError(f"job {job.id} came with all {self._slots} slots taken")
         self._taken += 1
+        sequence: Sequence | None = None
         try:
             # In a thread: a long text takes a while, and the tokenizer lets others run meanwhile.
             sequence = await asyncio.to_thread(self._sequence, job)
             if (last := sequence.nothing_left()) is not None:
                 yield last
                 return
-            async for delta in self._deltas(sequence):
-                yield delta
-        finally:
-            self._taken -= 1
-
-    async def _deltas(self, sequence: Sequence) -> AsyncIterator[Delta]:
-        if self._dead is not None or self._steps is None:
-            raise self._dead or EngineDead("the engine has not been started")
-        mailbox: asyncio.Queue[Delta | EngineDead] = asyncio.Queue()
-        self._mailboxes[sequence] = mailbox
-        self._steps.add(sequence)
-        ended = False
-        try:
-            while not ended:
+            mailbox = self._mailboxes[sequence] = asyncio.Queue()
+            self._require_alive().add(sequence)
+            while sequence in self._mailboxes:
                 arrived = await mailbox.get()
                 if isinstance(arrived, EngineDead):
                     raise arrived
-                ended = arrived.finish_reason is not None
+                if arrived.finish_reason is not None:
+                    del self._mailboxes[sequence]
                 yield arrived
         finally:
-            del self._mailboxes[sequence]
-            self._steps.remove(sequence)
+            self._taken -= 1
+            if sequence is not None and self._mailboxes.pop(sequence, None) is not None and self._steps is not None:
+                self._steps.remove(sequence)
 
-    def _sequence(self, job: Job) -> Sequence:
-        """Raises JobRejected."""
-        assert self._tokenizer is not None  # `start` has run, or the engine is dead
+    def _require_alive(self) -> StepLoop:
+        if self._death or self._steps is None:
+            raise EngineDead(self._death)
+        return self._steps
+
+    def prompt_tokens(self, job: Job) -> list[int]:
+        """The tokens that a job's reply goes on from. Raises JobRejected."""
+        if self._tokenizer is None:
+            raise EngineDead(self._death)
         if job.guided is not None:
             raise JobRejected("guided", "this engine has no guided decoding")
         if job.prompt is not None:
@@ -147,6 +144,12 @@ class ReferenceEngine:
                 f"is {len(prompt):,} tokens long, the chat template's included; the context holds "
                 f"{self._context_tokens:,} for prompt and reply, so a prompt has at most {self._context_tokens - 1:,}",
             )
+        return prompt
+
+    def _sequence(self, job: Job) -> Sequence:
+        """Raises JobRejected."""
+        prompt = self.prompt_tokens(job)
+        assert self._tokenizer is not None  # or there were no tokens
         return Sequence(job, prompt, self._tokenizer, self._context_tokens)
 
     def _receive(self, outcomes: list[Outcome]) -> None:
@@ -155,14 +158,12 @@ class ReferenceEngine:
                 mailbox.put_nowait(delta)
 
     def _fail(self, failure: Exception | None) -> None:
-        if self._dead is None:
-            self._dead = EngineDead("the engine was closed" if failure is None else f"the engine failed: {failure!r}")
+        self._death = self._death or ("the engine was closed" if failure is None else f"the engine failed: {failure!r}")
         for mailbox in self._mailboxes.values():
-            mailbox.put_nowait(self._dead)
+            mailbox.put_nowait(EngineDead(self._death))
 
     async def health(self) -> None:
-        if self._dead is not None:
-            raise self._dead
+        self._require_alive()
 
     async def close(self) -> None:
         if self._steps is not None:
