@@ -17,7 +17,9 @@ class BlockingCalls:
         self._idle: list[Connection] = []
 
     async def run(self, *command: Argument, wait_s: float) -> Reply:
-        """Runs a command that the server may hold back for `wait_s` seconds. Raises BrokerUnavailable.
+        """Runs a command that the server may hold back for `wait_s` seconds.
+
+        Raises BrokerUnavailable, after `wait_s + timeout_s` at the latest, and BrokerError for any other error reply.
 
         A caller that is cancelled closes its connection, and with it the server forgets the command.
         """
@@ -30,9 +32,7 @@ class BlockingCalls:
             raise BrokerUnavailable(str(error)) from error
         if isinstance(reply, ServerError):
             connection.close()
-            if str(reply).startswith("MOVED "):
-                self._pipeline.follow(str(reply))
-            raise BrokerUnavailable(str(reply))
+            raise self._pipeline.error_of(reply)
         self._idle.append(connection)
         return reply
 

@@ -1,6 +1,7 @@
 """The broker, as routers and workers use it."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Self, cast
@@ -84,10 +85,7 @@ class Broker:
         shard = self.shard_of(ref.tenant)
         keys.queue(shard, pool, ref.tenant)  # checks the names
         keys.inbox(shard, submission.router)
-        if submission.weight <= 0:
-            raise ValueError(f"Submission.weight must be above 0, not {submission.weight}")
-        if submission.timeout_ms is not None and submission.timeout_ms <= 0:
-            raise ValueError(f"Submission.timeout_ms must be above 0 or None, not {submission.timeout_ms}")
+        _check(submission)
         status, waiting = replies.array(
             await self._shards[shard].run(
                 "submit",
@@ -346,3 +344,13 @@ class Broker:
     def _cancel(self, ref: RequestRef, router: str) -> Awaitable[Reply]:
         shard = self.shard_of(ref.tenant)
         return self._shards[shard].run("cancel", [keys.request(shard, ref)], keys.member(ref), router)
+
+
+def _check(submission: Submission) -> None:
+    """What would break the books if it were stored. Raises ValueError."""
+    if not 0 < submission.weight < math.inf:
+        raise ValueError(f"Submission.weight must be above 0 and finite, not {submission.weight}")
+    if submission.timeout_ms is not None and submission.timeout_ms <= 0:
+        raise ValueError(f"Submission.timeout_ms must be above 0 or None, not {submission.timeout_ms}")
+    if submission.prompt_tokens < 0 or submission.output_tokens < 0:
+        raise ValueError("Submission.prompt_tokens and output_tokens must not be negative")

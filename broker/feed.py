@@ -2,10 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
 Reader = Callable[[Callable[[T], Awaitable[None]], asyncio.Event], Coroutine[None, None, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    error: Exception
 
 
 class Feed(Generic[T]):
@@ -13,12 +19,12 @@ class Feed(Generic[T]):
 
     Use it as `async with feed: async for item in feed`. A reader runs until it is cancelled, handles the server's
     absence itself, and sets its event after its first attempt to reach the server. When nobody takes the items, the
-    readers wait: memory is bounded.
+    readers wait: memory is bounded. Raises what a reader raised: BrokerError for what waiting will not cure.
     """
 
     def __init__(self, readers: Sequence[Reader[T]], capacity: int = 64) -> None:
         self._readers = readers
-        self._items: asyncio.Queue[T] = asyncio.Queue(capacity)
+        self._items: asyncio.Queue[T | _Failure] = asyncio.Queue(capacity)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -27,7 +33,7 @@ class Feed(Generic[T]):
             return
         tried = [asyncio.Event() for _ in self._readers]
         self._tasks = [
-            asyncio.create_task(reader(self._items.put, event), name="broker-feed")
+            asyncio.create_task(self._run(reader, event), name="broker-feed")
             for reader, event in zip(self._readers, tried, strict=True)
         ]
         await asyncio.gather(*(event.wait() for event in tried))
@@ -49,4 +55,15 @@ class Feed(Generic[T]):
 
     async def __anext__(self) -> T:
         await self.open()
-        return await self._items.get()
+        item = await self._items.get()
+        if isinstance(item, _Failure):
+            raise item.error
+        return item
+
+    async def _run(self, reader: Reader[T], tried: asyncio.Event) -> None:
+        """A reader that fails tells whoever takes the items: nobody else would ever learn of it."""
+        try:
+            await reader(self._items.put, tried)
+        except Exception as error:
+            tried.set()
+            await self._items.put(_Failure(error))

@@ -18,6 +18,7 @@ _BATCH_MAX = 512
 # Error replies that say 'not now' rather than 'wrong'.
 _AWAY = frozenset(
     {"LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF", "OOM", "BUSY", "ASK"}
+    | {"UNBLOCKED", "NOSCRIPT", "MOVED"}
 )
 
 
@@ -101,7 +102,7 @@ class Pipeline:
         if again:
             moved = next((text for reply in replies if (text := _moved(reply))), None)
             if moved is not None:
-                self.follow(moved)
+                self._follow(moved)
             else:
                 await self._load({call.script.name: call.script for call in again if call.script}, batch[0].until)
             retried = iter(await self._send(again))
@@ -110,7 +111,7 @@ class Pipeline:
             if call.answer.done():
                 continue
             if isinstance(reply, ServerError):
-                call.answer.set_exception(self._as_error(reply))
+                call.answer.set_exception(self.error_of(reply))
             else:
                 call.answer.set_result(reply)
 
@@ -136,18 +137,21 @@ class Pipeline:
         """Errors that say for certain that the command did nothing, and what to do about it."""
         return isinstance(reply, ServerError) and _code(reply) in {"NOSCRIPT", "MOVED"}
 
-    def follow(self, moved: str) -> None:
+    def _follow(self, moved: str) -> None:
         """The slot lives on another node now: `MOVED <slot> <host>:<port>`."""
         host, _, port = moved.rpartition(" ")[2].rpartition(":")
         self._drop()
         self.endpoint = self.endpoint.at(host, int(port))
 
-    def _as_error(self, reply: ServerError) -> BrokerError:
-        if _code(reply) not in _AWAY and _code(reply) not in {"NOSCRIPT", "MOVED"}:
+    def error_of(self, reply: ServerError) -> BrokerError:
+        """What an error reply means to the caller; one that says where to go instead is followed from now on."""
+        if _code(reply) not in _AWAY:
             return BrokerError(f"the server refused a command: {reply}")
         if _code(reply) == "READONLY":
             # A demoted primary keeps its connections; a new one finds its successor by name.
             self._drop()
+        if _code(reply) == "MOVED":
+            self._follow(str(reply))
         return BrokerUnavailable(f"{self.endpoint}: {reply}")
 
     def _drop(self) -> None:

@@ -25,9 +25,14 @@ while #claims < wanted and expired < EXPIRED_MAX do
   local head = redis.call('ZRANGE', first, 0, 0, 'WITHSCORES')
   if not head[1] then head = redis.call('ZRANGE', second, 0, 0, 'WITHSCORES') end
   if not head[1] then break end
-  local record = load(redis.call('ZRANGE', key('queue', pool, head[1]), 0, 0)[1])
+  local ref = redis.call('ZRANGE', key('queue', pool, head[1]), 0, 0)[1]
+  local record = load(ref)
 
-  if record.deadline_ms > 0 and now >= record.deadline_ms then
+  if not record then
+    -- Deleted by hand, or evicted: one loss must not stop the pool.
+    leave_queue({ref = ref, pool = pool, tenant = head[1]})
+    expired = expired + 1
+  elseif record.deadline_ms > 0 and now >= record.deadline_ms then
     conclude(record, 'deadline', '', now)
     expired = expired + 1
   else

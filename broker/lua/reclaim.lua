@@ -10,10 +10,15 @@
 local now = now_ms()
 local reclaimed = {}
 local expired = redis.call('ZRANGE', KEYS[1], '-inf', string.format('%d', now), 'BYSCORE', 'LIMIT', 0, ARGV[1])
-for i, ref in ipairs(expired) do
+for _, ref in ipairs(expired) do
   local record = load(ref)
-  tell_worker(record)
-  local outcome = give_back(record, true, 'the lease ran out', now)
-  reclaimed[i] = {ref, record.worker, record.epoch, outcome}
+  if record then
+    tell_worker(record)
+    local outcome = give_back(record, true, 'the lease ran out', now)
+    reclaimed[#reclaimed + 1] = {ref, record.worker, record.epoch, outcome}
+  else
+    -- Deleted by hand, or evicted: one loss must not stop the pool.
+    redis.call('ZREM', KEYS[1], ref)
+  end
 end
 return reclaimed

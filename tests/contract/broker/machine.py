@@ -155,13 +155,21 @@ class BrokerMachine(RuleBasedStateMachine):
         count=tokens,
         prompt=st.sampled_from((0, 17)),
         other_bytes=st.sampled_from((False, False, False, True)),
+        times=st.integers(1, 4),
+        resend=st.booleans(),
     )
-    def append(self, pick: int, offset: int, count: int, prompt: int, other_bytes: bool) -> None:
+    def append(
+        self, pick: int, offset: int, count: int, prompt: int, other_bytes: bool, times: int, resend: bool
+    ) -> None:
         lease, index = self.lease(pick, -1 if other_bytes else offset)
-        chunk = self.chunk(index, count, other_bytes)
-        answer = self.run(
-            self.written(self.broker.append(lease, index, chunk, count, prompt, prompt // 2)),
-        )
+        for chunk_index in range(index, index + times):
+            self.append_one(lease, chunk_index, self.chunk(chunk_index, count, other_bytes), count, prompt)
+        if resend:  # as after a lost reply
+            last = index + times - 1
+            self.append_one(lease, last, self.chunk(last, count, other_bytes), count, prompt)
+
+    def append_one(self, lease: Lease, index: int, chunk: bytes, count: int, prompt: int) -> None:
+        answer = self.run(self.written(self.broker.append(lease, index, chunk, count, prompt, prompt // 2)))
         assert answer == self.model.append(lease.ref, lease.epoch, index, chunk, count, prompt, prompt // 2)
         self.count[f"append: {answer if isinstance(answer, str) else answer.value}"] += 1
 
@@ -176,7 +184,7 @@ class BrokerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(
         pick=picks,
-        offset=st.sampled_from((0, 0, 0, 0, -1, 1)),
+        offset=st.sampled_from((0, 0, 0, -1, -2, 1)),
         count=tokens,
         with_chunk=st.booleans(),
         outcome=st.sampled_from(OUTCOMES),

@@ -3,8 +3,10 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from broker import Broker, BrokerOptions, keys
-from broker.types import ChunkEvent, EndEvent, Gap, Held, Outcome
+from broker.types import BrokerError, ChunkEvent, EndEvent, Gap, Held, Outcome
 from deploy.local.server import LocalServer
 from tests.contract.broker.keyspace import read_keyspace
 from tests.contract.broker.requests import USAGE, claim_one, make_submission
@@ -88,6 +90,14 @@ async def test_an_inbox_lives_as_long_as_it_is_read_and_is_not_made_again_by_oth
         await hasty.append(claim.lease, 0, b"one", 1)
         await hasty.finish(claim.lease, 1, b"two", 1, Outcome.STOP, "", USAGE)
         assert (await read_keyspace(hasty)).streams == {}
+
+
+async def test_an_error_that_waiting_will_not_cure_reaches_the_reader(broker: Broker) -> None:
+    async with broker.inbox("router-1") as inbox:
+        await anext(inbox)
+        await broker._shards[0].command("SET", keys.inbox(0, "router-1"), "no stream")  # pyright: ignore[reportPrivateUsage]
+        with pytest.raises(BrokerError, match="WRONGTYPE"):
+            await asyncio.wait_for(anext(inbox), 5)
 
 
 async def test_what_was_read_is_trimmed(broker: Broker) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -280,6 +281,31 @@ async def test_everything_of_a_request_expires_after_the_resume_window(broker: B
         space = await read_keyspace(hasty)
         assert not space.lists
         assert space.hashes.keys() == {"tenant:acme", f"pool:{POOL}"}
+
+
+async def test_a_request_that_was_lost_stops_nobody(broker: Broker) -> None:
+    """Its hash deleted by hand or by eviction, once in the queue and once under a lease."""
+    async with Broker(replace(broker.options, lease_ms=20)) as hasty:
+        for name in ("lost-1", "kept-1", "lost-2", "kept-2"):
+            await hasty.submit(make_submission(name))
+        await hasty._shards[0].command("DEL", "bl:{0}:req:acme/lost-1")  # pyright: ignore[reportPrivateUsage]
+        claims = await hasty.claim(POOL, "w1", b"", 2)
+        assert [claim.lease.ref.request_id for claim in claims] == ["kept-1", "lost-2"]
+        await hasty._shards[0].command("DEL", "bl:{0}:req:acme/lost-2")  # pyright: ignore[reportPrivateUsage]
+        await asyncio.sleep(0.04)
+        assert [entry.ref.request_id for entry in await hasty.reclaim(POOL)] == ["kept-1"]
+        (state,) = await hasty.pools([POOL])
+        assert (state.waiting, state.running) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("weight", 0.0), ("weight", float("nan")), ("timeout_ms", 0), ("prompt_tokens", -1), ("output_tokens", -1)],
+)
+async def test_numbers_that_would_break_the_books_are_refused(broker: Broker, field: str, value: float) -> None:
+    changes: dict[str, Any] = {field: value}
+    with pytest.raises(ValueError, match=field):
+        await broker.submit(make_submission(**changes))
 
 
 async def test_the_bell_wakes_one_worker_for_each_piece_of_work(broker: Broker) -> None:
