@@ -17,11 +17,14 @@ _GRACE = 1.0
 def _quiet(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Drops a known noise of gRPC and reports the rest.
 
-    gRPC's completion queue is shared by all event loops of a process; when two loops are woken for one event, the
-    slower one finds nothing to read. Nothing is lost by it, and users can do nothing about it.
+    gRPC's completion queue is shared by all event loops of a process. When two are woken for one event, the slower one
+    finds nothing to read; and what comes for a loop that was closed meanwhile cannot be handed to it. Nothing that
+    anybody waits for is lost by either, and users can do nothing about it.
     """
-    if isinstance(context.get("exception"), BlockingIOError) and "PollerCompletionQueue" in str(context.get("handle")):
-        return
+    if "PollerCompletionQueue" in str(context.get("handle")):
+        error = context.get("exception")
+        if isinstance(error, BlockingIOError) or "Event loop is closed" in str(error):
+            return
     loop.default_exception_handler(context)
 
 

@@ -147,6 +147,19 @@ def test_many_threads_share_a_client(threaded_server: FakeServer, sync_client: C
     assert threaded_server.runs == 64
 
 
+def test_several_clients_at_once_make_no_noise(threaded_server: FakeServer, caplog: pytest.LogCaptureFixture):
+    """Older gRPC wakes the wrong event loop now and then, and would log thousands of tracebacks about it."""
+
+    def work(_: int) -> None:
+        with Client(threaded_server.target) as client:
+            for _ in range(20):
+                client.generate("Hi", model="fake")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
+
+
 def test_several_clients_leave_no_thread_behind(threaded_server: FakeServer):
     before = threading.active_count()
     for _ in range(5):
