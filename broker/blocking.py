@@ -29,7 +29,7 @@ class BlockingCalls:
                 connection = await Connection.open(self._pipeline.endpoint, self._timeout_s)
             (reply,) = await connection.run(pack(*command), 1, wait_s + self._timeout_s)
         except Disconnected as error:
-            raise BrokerUnavailable(str(error)) from error
+            raise BrokerUnavailable(f"{self._pipeline.endpoint}: {error}") from error
         if isinstance(reply, ServerError):
             connection.close()
             raise self._pipeline.error_of(reply)

@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
                 await connection._log_in(endpoint)
         except (OSError, ServerError, TimeoutError, Disconnected) as error:
             connection.close()
-            raise Disconnected(f"cannot connect to {endpoint}: {error or type(error).__name__}") from error
+            raise Disconnected(f"cannot connect: {error or type(error).__name__}") from error
         except asyncio.CancelledError:
             connection.close()
             raise

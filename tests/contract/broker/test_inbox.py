@@ -129,3 +129,15 @@ async def test_a_restart_with_its_data_loses_nothing_and_without_them_shows_a_ga
         own_server.discard_data()
         own_server.start()
         assert await asyncio.wait_for(anext(inbox), 3) == Gap(0)
+
+
+async def test_a_server_that_hung_loses_nothing(own_server: LocalServer) -> None:
+    async with Broker(BrokerOptions(url=own_server.url, timeout_s=0.2)) as broker, broker.inbox("router-1") as inbox:
+        assert await anext(inbox) == Gap(0)
+        await broker.submit(make_submission())
+        claim = await claim_one(broker)
+        own_server.pause()
+        await asyncio.sleep(1.5)  # longer than a blocking read waits
+        own_server.resume()
+        assert await broker.append(claim.lease, 0, b"one", 1) is Held.YES
+        assert await asyncio.wait_for(anext(inbox), 3) == [ChunkEvent(claim.lease.ref, 0, b"one")]

@@ -82,6 +82,17 @@ async def test_a_repeated_finish_is_answered_as_the_first(broker: Broker) -> Non
     assert log.ending.usage == USAGE
 
 
+async def test_a_last_chunk_is_the_last(broker: Broker) -> None:
+    await broker.submit(make_submission())
+    claim = await claim_one(broker)
+    for index in range(3):
+        await broker.append(claim.lease, index, b"%d" % index, 1)
+    with pytest.raises(ChunkConflict):
+        await broker.finish(claim.lease, 0, b"0", 1, Outcome.STOP, "", USAGE)
+    assert await broker.finish(claim.lease, 2, b"2", 1, Outcome.STOP, "", USAGE) is Held.YES
+    assert (await broker.read_log(claim.lease.ref, 0)).chunks == (b"0", b"1", b"2")
+
+
 async def test_a_zombie_is_refused_after_its_lease_was_reclaimed(shared_server: LocalServer, broker: Broker) -> None:
     async with Broker(replace(broker.options, lease_ms=30)) as hasty:
         await hasty.submit(make_submission())
