@@ -54,6 +54,8 @@ class LocalServer:
 
     `port`: loopback TCP port, 0 for a free one, None for none. With `durable`, every write reaches the append-only file
     within a second, so the data survives `kill` and `start`. `settings` are further lines of its configuration.
+
+    Start it from the main thread: on Linux it dies with the thread that started it, not only with the process.
     """
 
     def __init__(
