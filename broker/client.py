@@ -266,7 +266,7 @@ class Broker:
         """Waits up to `wait_s` seconds until work may be waiting in a pool; False if the time ran out.
 
         A True is a hint: another worker may be faster. Call it with a free slot only, and claim after a True: the claim
-        rings for the next worker if it leaves work behind. Raises BrokerUnavailable, after `wait_s + timeout_s` at most.
+        rings for the next worker if it leaves work behind. BrokerUnavailable comes after `wait_s + timeout_s`.
         """
         return await wait_for_any(self._blocking, [keys.bell(s, pool) for s in range(self.options.shards)], wait_s)
 
