@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from contextlib import suppress
 from typing import TypeAlias
 
 from grpc import aio
@@ -16,6 +17,9 @@ from bitlane.v1 import inference_pb2 as pb
 
 Event: TypeAlias = Accepted | Delta | Finished
 _Call: TypeAlias = "aio.UnaryStreamCall[pb.GenerateRequest, pb.GenerateEvent] | aio.UnaryStreamCall[pb.ResumeRequest, pb.GenerateEvent]"  # noqa: E501
+
+# Seconds; the status normally comes in the packet that brings `finished`.
+_STATUS_WAIT = 0.5
 
 
 class Exchange:
@@ -40,6 +44,7 @@ class Exchange:
         self._deadline: Deadline | None = None
         self._target = 0
         self._failures = 0
+        self._restarts = 0
         self._broken_at = 0.0
         self._continuing = False
         self.request_id = request_id
@@ -64,6 +69,8 @@ class Exchange:
                 self.hang_up()
                 raise
             else:
+                if isinstance(event, Finished):
+                    await self._see_off()
                 if event is not None:
                     return event
 
@@ -89,6 +96,14 @@ class Exchange:
         if not isinstance(message, pb.GenerateEvent):
             raise Unavailable("the stream ended before its reply did", request_id=self.request_id, reason="STREAM_CUT")
         return message
+
+    async def _see_off(self) -> None:
+        """Waits for the status behind `finished`, lest the server take a client that leaves now for a cancelled one."""
+        call, self._call = self._call, None
+        if call is not None:
+            with suppress(BitlaneError, TimeoutError):
+                async with asyncio.timeout(_STATUS_WAIT):
+                    await guarded(call.read(), self.request_id)
 
     def _open(self, deadline: Deadline) -> _Call:
         stub, timeout = self._line.channels.stub(), deadline.grpc_timeout()
@@ -123,8 +138,7 @@ class Exchange:
                     )
                 self.next_index = event.next_index
             case Finished():
-                self._call = None
-                return event
+                pass
         self._failures = 0
         return event
 
@@ -150,7 +164,8 @@ class Exchange:
 
     def _forget(self, error: NotFound) -> None:
         """The server lost an accepted reply: start over while the caller has seen none of it."""
-        if self._request is None or self.next_index > 0 or self._failures > self._line.policy.max_attempts:
+        self._restarts += 1
+        if self._request is None or self.next_index > 0 or self._restarts >= self._line.policy.max_attempts:
             raise Aborted(
                 f"the server no longer knows this reply, so that it cannot be continued from chunk {self.next_index}",
                 request_id=self.request_id,

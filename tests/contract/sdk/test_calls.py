@@ -31,6 +31,15 @@ async def test_stream(server: FakeServer, client: AsyncClient):
     assert call.request_id == stream.request_id, "an id is sent always, so that a retry cannot run twice"
 
 
+async def test_a_client_that_leaves_after_the_end_does_not_look_cancelled(server: FakeServer):
+    for _ in range(20):
+        async with AsyncClient(server.target) as client:
+            await client.generate("Hi", model="fake")
+    for call in server.calls:
+        assert await asyncio.to_thread(call.ended.wait, 10)
+        assert call.outcome == "ok"
+
+
 async def test_accepted_may_be_asked_for_late_and_twice(client: AsyncClient):
     stream = client.stream("Hi", model="fake")
     first = await anext(stream)

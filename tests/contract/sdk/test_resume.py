@@ -96,6 +96,16 @@ async def test_a_reply_lost_before_its_first_chunk_is_generated_again(server: Fa
     assert len({call.request_id for call in server.calls}) == 1
 
 
+async def test_a_server_that_loses_every_reply_is_not_asked_for_ever(server: FakeServer, client: AsyncClient):
+    server.inject(
+        Fault.drop(after=0, method="Generate", times=1000),
+        Fault("NOT_FOUND", "no such request", method="Resume", times=1000),
+    )
+    with pytest.raises(Aborted, match="no longer knows"):
+        await client.generate("Hi", model="fake")
+    assert len(server.calls_of("Generate")) == 5
+
+
 async def test_a_reply_lost_after_its_first_chunk_is_not_spliced(server: FakeServer, client: AsyncClient):
     server.inject(Fault.drop(after=2), Fault("NOT_FOUND", "no such request", method="Resume"))
     stream = client.stream("Hi", model="fake")
