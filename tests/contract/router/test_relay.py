@@ -1,0 +1,145 @@
+"""A reader gets every chunk once and in order, also when it is slow or the inbox lost entries. Real server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from broker import Broker
+from broker.types import Held, Lease, Outcome, Priority, RequestRef, Submission, Usage
+from deploy.local.server import LocalServer
+from router.faults import Fault
+from router.relay import Reader, Relay
+
+POOL = "m/fp8"
+REF = RequestRef("acme", "r1")
+CHUNKS = [f"chunk {i} {'x' * 50}".encode() for i in range(100)]
+
+
+@pytest.fixture
+async def relay(broker: Broker) -> AsyncIterator[Relay]:
+    relay = Relay(broker, "router-a", buffer_bytes=1000)
+    async with broker.inbox("router-a") as inbox:
+        running = asyncio.create_task(relay.run(inbox))
+        yield relay
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def submitted(broker: Broker) -> Lease:
+    """A request of router-a that a worker holds."""
+    await broker.submit(
+        Submission(
+            ref=REF,
+            pool=POOL,
+            digest="d",
+            job=b"job",
+            decision=b"decision",
+            router="router-a",
+            timeout_ms=30_000,
+            prompt_tokens=1,
+            output_tokens=200,
+            priority=Priority.STANDARD,
+            weight=1.0,
+            migratable=True,
+            max_waiting=10,
+        )
+    )
+    (claim,) = await broker.claim(POOL, "w1", b"profile", 1)
+    return claim.lease
+
+
+async def write(broker: Broker, lease: Lease, first: int, last: int) -> None:
+    for i in range(first, last):
+        assert await broker.append(lease, i, CHUNKS[i], 1) is Held.YES
+
+
+async def finish(broker: Broker, lease: Lease, index: int) -> None:
+    assert await broker.finish(lease, index, None, 0, Outcome.STOP, "", Usage(1, 0, index)) is Held.YES
+
+
+async def read_all(reader: Reader) -> list[bytes]:
+    """All chunks until the end; each batch begins where the one before ended."""
+    chunks: list[bytes] = []
+    while True:
+        batch = await reader.read()
+        assert batch.index == len(chunks)
+        chunks += batch.chunks
+        if batch.ending:
+            assert batch.ending.next_index == len(chunks)
+            return chunks
+
+
+async def test_a_reader_that_keeps_up(broker: Broker, relay: Relay) -> None:
+    reader = relay.open(REF)
+    lease = await submitted(broker)
+    reading = asyncio.create_task(read_all(reader))
+    await write(broker, lease, 0, 100)
+    await finish(broker, lease, 100)
+    assert await reading == CHUNKS
+
+
+async def test_a_slow_reader_gets_the_rest_from_the_log(broker: Broker, relay: Relay) -> None:
+    reader = relay.open(REF)
+    lease = await submitted(broker)
+    await write(broker, lease, 0, 50)
+    batch = await reader.read()
+    assert 1 <= len(batch.chunks) < 50  # about a buffer's worth
+    await write(broker, lease, 50, 100)
+    await finish(broker, lease, 100)
+    chunks = list(batch.chunks)
+    while True:
+        batch = await reader.read()
+        assert batch.index == len(chunks)
+        chunks += batch.chunks
+        if batch.ending:
+            break
+    assert chunks == CHUNKS
+
+
+async def test_two_readers_of_one_request_have_their_own_pace(broker: Broker, relay: Relay) -> None:
+    first, second = relay.open(REF), relay.open(REF)
+    lease = await submitted(broker)
+    reading = asyncio.create_task(read_all(first))
+    await write(broker, lease, 0, 100)
+    await finish(broker, lease, 100)
+    assert await reading == CHUNKS
+    assert await read_all(second) == CHUNKS
+    assert not relay.close(first)
+    assert relay.close(second)
+    assert not relay.readers
+
+
+async def test_an_inbox_that_was_lost_is_made_up_for(broker: Broker, relay: Relay, shared_server: LocalServer) -> None:
+    reader = relay.open(REF)
+    lease = await submitted(broker)
+    await write(broker, lease, 0, 5)
+    reading = asyncio.create_task(read_all(reader))
+    # The stream vanishes, as when it expired while this process was frozen.
+    async with Broker(broker.options) as operator:
+        await operator._shards[0].command("DEL", "bl:{0}:in:router-a")  # pyright: ignore[reportPrivateUsage]
+    await write(broker, lease, 5, 100)
+    await finish(broker, lease, 100)
+    assert await reading == CHUNKS
+
+
+async def test_draining_ends_readers_with_unavailable(broker: Broker, relay: Relay) -> None:
+    reader = relay.open(REF)
+    await submitted(broker)
+    reading = asyncio.create_task(read_all(reader))
+    relay.drain()
+    with pytest.raises(Fault) as fault:
+        await reading
+    assert fault.value.reason == "ROUTER_DRAINING"
+
+
+async def test_a_request_that_the_server_forgot_is_not_found(
+    broker: Broker, relay: Relay, shared_server: LocalServer
+) -> None:
+    reader = relay.open(REF)
+    await submitted(broker)
+    async with Broker(broker.options) as operator:
+        await operator._shards[0].command("FLUSHALL")  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(Fault) as fault:
+        await read_all(reader)
+    assert fault.value.reason == "REQUEST_NOT_FOUND"
