@@ -17,24 +17,23 @@ from workers.engines.reference.tokenizer import Tokenizer
 
 TEXT = Path(__file__).parents[1] / "tests" / "data" / "prose.txt"
 
-_ROWS = 32
+_ROWS = 64
 
 
-def perplexity(model: Model, tokenizer: Tokenizer, text: str) -> tuple[float, int]:
+def perplexity(model: Model, tokenizer: Tokenizer, text: str, most: int | None = None) -> tuple[float, int]:
     """exp of the mean negative log-likelihood of each token given all before it, and how many tokens were predicted.
 
-    The text must fit into the model's context.
+    The text, or its first `most` tokens, must fit into the model's context.
     """
-    tokens = tokenizer.encode(text)
+    tokens = tokenizer.encode(text)[:most]
     kv = KvCache(model.architecture, len(tokens))
     total = 0.0
     for first in range(0, len(tokens) - 1, _ROWS):
-        rows = range(first, min(first + _ROWS, len(tokens) - 1))
-        # Rows of one sequence, in order, each a segment of its own: so each gets its logits.
-        logits = model.forward([Segment(kv, [tokens[at]], at) for at in rows]).astype(np.float64)
+        chunk = tokens[first : min(first + _ROWS, len(tokens) - 1)]
+        logits = model.forward([Segment(kv, chunk, first, logits=len(chunk))]).astype(np.float64)
         greatest = logits.max(axis=-1)
         log_totals = greatest + np.log(np.exp(logits - greatest[:, None]).sum(axis=-1))
-        chosen = logits[np.arange(len(rows)), [tokens[at + 1] for at in rows]]
+        chosen = logits[np.arange(len(chunk)), tokens[first + 1 : first + 1 + len(chunk)]]
         total += float((log_totals - chosen).sum())
     return math.exp(total / (len(tokens) - 1)), len(tokens) - 1
 

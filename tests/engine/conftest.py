@@ -8,7 +8,7 @@ import pytest_asyncio
 from workers.engines.reference import ReferenceEngine
 from workers.engines.reference.loading import Loaded, load
 
-CONTEXT = 1024
+CONTEXT = 512
 
 Start = Callable[[str], Coroutine[None, None, ReferenceEngine]]
 

@@ -27,7 +27,7 @@ JOBS = {
 async def test_a_reply_does_not_depend_on_what_else_runs(start: Start, profile: str) -> None:
     engine = await start(profile)
     alone = {name: await reply(engine, job(request)) for name, request in JOBS.items()}
-    others = [job(f"Number {i}: " + "word " * (9 * i), 9 + i, temperature=1.0, seed=i) for i in range(10)]
+    others = [job(f"Number {i}: " + "word " * (7 * i), 6 + i, temperature=1.0, seed=i) for i in range(10)]
     waiting = [asyncio.create_task(reply(engine, other)) for other in others]
     together = await asyncio.gather(*(reply(engine, job(request)) for request in JOBS.values()))
     for name, got in zip(JOBS, together, strict=True):

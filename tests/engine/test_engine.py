@@ -101,7 +101,7 @@ async def test_cancelling_the_task_frees_the_slot(fp8: ReferenceEngine) -> None:
 
 
 async def test_a_prompt_that_leaves_no_room_is_refused(fp8: ReferenceEngine) -> None:
-    with pytest.raises(JobRejected, match=r"prompt: is 1,501 tokens long.*at most 1,023") as caught:
+    with pytest.raises(JobRejected, match=r"prompt: is 1,501 tokens long.*at most 511") as caught:
         await reply(fp8, job("word " * 1500))
     assert caught.value.field == "prompt"
     with pytest.raises(JobRejected, match="messages: is"):

@@ -27,7 +27,7 @@ class Segment:
     kv: KvCache
     tokens: Sequence[int]
     start: int
-    wants_logits: bool = True  # for its last token
+    logits: int = 1  # how many of its last tokens want them
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Model:
         return self._tiles.widths
 
     def forward(self, segments: Sequence[Segment]) -> Float32s:
-        """Runs the segments, extends their caches, and returns logits [segments that want them, vocabulary]."""
+        """Runs the segments, extends their caches, and returns logits [tokens that want them, vocabulary]."""
         spans: list[_Span] = []
         tokens: list[int] = []
         positions: list[int] = []
@@ -83,7 +83,9 @@ class Model:
         for index, layer in enumerate(weights.layers):
             self._attention(index, layer, rows, cos, sin, spans)
             self._mlp(layer, rows)
-        wanted = [span.last - 1 for span, segment in zip(spans, segments, strict=True) if segment.wants_logits]
+        wanted = [
+            row for span, s in zip(spans, segments, strict=True) for row in range(span.last - s.logits, span.last)
+        ]
         return self._logit_tiles.matmul(self._norm(rows[wanted], weights.final_norm), weights.embedding)
 
     def _attention(

@@ -93,7 +93,7 @@ class StepLoop:
             assert sequence.kv is not None  # the scheduler plans only what it has admitted
             end = sequence.computed + share.tokens
             tokens = sequence.tokens[sequence.computed : end]
-            segments.append(Segment(sequence.kv, tokens, sequence.computed, share.completes))
+            segments.append(Segment(sequence.kv, tokens, sequence.computed, logits=int(share.completes)))
         logits = self._model.forward(segments)
         for share in shares:
             share.sequence.computed += share.tokens
