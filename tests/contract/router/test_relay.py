@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from broker import Broker
+from broker import Broker, BrokerOptions
 from broker.types import Held, Lease, Outcome, Priority, RequestRef, Submission, Usage
 from deploy.local.server import LocalServer
 from router.faults import Fault
@@ -14,6 +14,14 @@ from router.relay import Reader, Relay
 POOL = "m/fp8"
 REF = RequestRef("acme", "r1")
 CHUNKS = [f"chunk {i} {'x' * 50}".encode() for i in range(100)]
+
+
+@pytest.fixture
+async def broker(shared_server: LocalServer) -> AsyncIterator[Broker]:
+    """One that looks after its inbox every 0.3 s."""
+    async with Broker(BrokerOptions(url=shared_server.url, inbox_ttl_ms=900)) as broker:
+        await broker._registry_pipeline.command("FLUSHALL")  # pyright: ignore[reportPrivateUsage]: production never flushes
+        yield broker
 
 
 @pytest.fixture
@@ -133,9 +141,7 @@ async def test_draining_ends_readers_with_unavailable(broker: Broker, relay: Rel
     assert fault.value.reason == "ROUTER_DRAINING"
 
 
-async def test_a_request_that_the_server_forgot_is_not_found(
-    broker: Broker, relay: Relay, shared_server: LocalServer
-) -> None:
+async def test_a_request_that_the_server_forgot_is_not_found(broker: Broker, relay: Relay) -> None:
     reader = relay.open(REF)
     await submitted(broker)
     async with Broker(broker.options) as operator:
