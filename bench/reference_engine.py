@@ -42,7 +42,7 @@ FIGURES = (
     Figure("load_s", "load, from the cache", "s", "< 10"),
     Figure("one_stream", "1 stream", "tokens/s", {"fp8": ">= 12", "nvfp4": ">= 10"}),
     Figure("streams", f"{_STREAMS} streams together", "tokens/s", ">= 50"),
-    Figure("first_token_s", "first token of a 39-token chat, idle", "s"),
+    Figure("first_token_s", "first token of a short chat, idle", "s"),
     Figure("gap_ms", "between tokens of a running reply", "ms"),
     Figure("gap_beside_prompt_ms", "the same, while a 400-token prompt comes in", "ms"),
     Figure("long_first_token_s", "first token of that prompt", "s"),
@@ -103,7 +103,7 @@ def in_a_process(profile: str, cache: str | None = None) -> dict[str, float]:
 def table(medians: dict[str, dict[str, float]]) -> str:
     """The figures beside their targets."""
     width = max(len(figure.label) for figure in FIGURES)
-    lines = [f"{'':{width}}  {'unit':9}" + "".join(f"{profile:>10}  {'target':8}" for profile in PROFILES)]
+    lines = [f"{'':{width}}  {'unit':9}" + "".join(f"{profile:>10}  {'target':8}" for profile in PROFILES).rstrip()]
     for figure in FIGURES:
         line = f"{figure.label:{width}}  {figure.unit:9}"
         for profile in PROFILES:
