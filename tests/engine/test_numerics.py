@@ -80,4 +80,4 @@ def test_the_bytes_of_a_texts_tokens_are_the_texts(text: str) -> None:
 def test_special_tokens_have_no_text() -> None:
     tokenizer = _tokenizer()
     assert tokenizer.token_bytes(tokenizer.special("<|im_start|>")) == b""
-    assert tokenizer.end_of_turn == tokenizer.special("<|im_end|>")
+    assert tokenizer.ends == {tokenizer.special("<|im_end|>"), tokenizer.special("<|endoftext|>")}

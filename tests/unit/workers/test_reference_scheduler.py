@@ -17,7 +17,7 @@ SIZES = Architecture(layers=1, hidden=2, mlp=2, heads=1, kv_heads=1, head_size=2
 class NoEnd:
     """A tokenizer whose tokens are bytes and whose turn never ends."""
 
-    end_of_turn = -1
+    ends = frozenset[int]()
 
     def token_bytes(self, token: int) -> bytes:
         return bytes([token])

@@ -57,7 +57,7 @@ class Sequence:
         return self._delta(text, (token,), () if logprobs is None else (logprobs,))
 
     def _end_after(self, token: int, total: int) -> None:
-        if self._text.stopped or token == self._tokenizer.end_of_turn:
+        if self._text.stopped or token in self._tokenizer.ends:
             self.finish_reason = FinishReason.STOP
         elif total >= self._most_tokens:
             self.finish_reason = FinishReason.LENGTH

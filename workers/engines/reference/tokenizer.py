@@ -17,7 +17,7 @@ class Tokenizer:
     """Text to tokens, and tokens to bytes.
 
     Special tokens are never made from text: what a user writes stays text, even "<|im_start|>". The chat template adds
-    them by id (see `special`).
+    them by id (see `special`). `ends` are the tokens that end a reply: of a turn, and of a document.
     """
 
     def __init__(self, file: GgufFile) -> None:
@@ -31,7 +31,7 @@ class Tokenizer:
         self._bpe.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
-        self.end_of_turn = file.integer("tokenizer.ggml.eos_token_id")
+        self.ends = frozenset({file.integer("tokenizer.ggml.eos_token_id"), self._special["<|endoftext|>"]})
 
     def special(self, name: str) -> int:
         """Id of a special token, such as "<|im_start|>". Raises KeyError."""
