@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from precision.formats.minifloat import Float32s
 from tests.engine.conftest import Start
 from tests.engine.replies import job, reply
-from workers.engine import FinishReason, Generated, Job
-from workers.engines.reference import ReferenceEngine
+from workers.engine import FinishReason, Generated, Job, Sampling
+from workers.engines.reference import ReferenceEngine, steps
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 
@@ -60,11 +61,26 @@ async def test_a_reply_that_was_complete_only_gets_its_end(fp8: ReferenceEngine)
         assert again.deltas[0].prompt_tokens == whole.deltas[0].prompt_tokens
 
 
-async def test_characters_over_several_tokens_come_whole(fp8: ReferenceEngine) -> None:
-    whole = await reply(fp8, job(JOBS["emoji"]))
-    assert "😀" in whole.text
-    assert any(delta.token_ids and not delta.text for delta in whole.deltas), "no character came in parts"
-    assert "\ufffd" not in "".join(delta.text for delta in whole.deltas[:-1])
+async def test_characters_over_several_tokens_come_whole(fp8: ReferenceEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Smile 😀 and 日本語, naïve 🎉!"
+    written = fp8.prompt_tokens(job(text))
+
+    def as_written(logits: Float32s, sampling: Sampling, place: int) -> int:
+        del logits, sampling
+        return written[place]
+
+    monkeypatch.setattr(steps, "choose", as_written)
+    whole = await reply(fp8, job("x", len(written)))
+    assert whole.text == text
+    assert any(not delta.text for delta in whole.deltas), "no character came in parts"
+    assert "\ufffd" not in "".join(delta.text for delta in whole.deltas)
+    # Cut within a character, it still comes whole.
+    cuts = [i for i, delta in enumerate(whole.deltas) if i and not delta.text][:12]
+    moved = [replace(job("x", len(written)), generated=whole.cut(cut)) for cut in cuts]
+    for cut, rest in zip(cuts, await asyncio.gather(*(reply(fp8, one) for one in moved)), strict=True):
+        assert rest.deltas == whole.deltas[cut:]
+    half = await reply(fp8, job("x", 1 + next(i for i, delta in enumerate(whole.deltas) if not delta.text)))
+    assert half.text.endswith("\ufffd"), "a reply that ends within a character says so"
 
 
 async def test_a_stop_text_over_several_tokens_ends_the_reply_before_it(fp8: ReferenceEngine) -> None:
