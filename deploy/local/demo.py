@@ -4,7 +4,6 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from rich import box
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -12,12 +11,14 @@ from rich.text import Text
 
 import bitlane
 from deploy.local.prompts import (
+    CAPITAL,
     KILL_AFTER_TOKENS,
     PROMPTS,
     STORY,
     STORY_TOKENS,
     WORD_PROBLEM,
-    WORD_PROBLEM_TOKENS,
+    WORD_PROBLEM_ANSWER,
+    WORD_PROBLEM_PROMPT,
     Prompt,
 )
 from deploy.local.stack import Stack
@@ -81,8 +82,9 @@ async def _show_routing(console: Console, clients: dict[str, bitlane.AsyncClient
     used = {one.completion.precision.value for one in served}
     if used != {"fp4", "fp8"}:
         raise DemoFailed(f"both precisions were to serve, and only {', '.join(sorted(used))} did")
-    if "Paris" not in served[1].completion.text:
-        raise DemoFailed(f"asked for the capital of France, the model said: {served[1].completion.text!r}")
+    capital = served[PROMPTS.index(CAPITAL)].completion
+    if "Paris" not in capital.text:
+        raise DemoFailed(f"asked for the capital of France, the model said: {capital.text!r}")
     console.print(
         "\nThe embedded engine computes both formats in NumPy on this CPU: it shows what they do to the text, not how "
         "fast a GPU runs them. globex serves nothing from FP4 weights without calibration: its chat runs in FP8.\n",
@@ -91,12 +93,12 @@ async def _show_routing(console: Console, clients: dict[str, bitlane.AsyncClient
 
 
 def _routing_table(served: list[_Served], width: int) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold underline")
     table.add_column("prompt", no_wrap=True, max_width=max(16, width - 64))
     for name, least in (("task", 16), ("in", 3), ("reason", 20)):
         table.add_column(name, min_width=least, no_wrap=True)
-    for name in ("TTFT s", "tok/s", "tokens"):
-        table.add_column(name, justify="right", min_width=6, no_wrap=True)
+    for name, least in (("TTFT s", 6), ("tok/s", 5), ("tokens", 6)):
+        table.add_column(name, justify="right", min_width=least, no_wrap=True)
     for one in served:
         decision, precision = one.completion.decision, one.completion.precision.value
         table.add_row(
@@ -131,15 +133,16 @@ async def _serve(client: bitlane.AsyncClient, prompt: Prompt) -> _Served:
 
 async def _show_difference(console: Console, client: bitlane.AsyncClient) -> None:
     console.rule("2. Why a router: one word problem, pinned to FP4 and to FP8", align="left")
-    console.print(f"[bold]{WORD_PROBLEM}[/bold]\n")
+    console.print(f"[bold]{WORD_PROBLEM}[/bold]  (right: {WORD_PROBLEM_ANSWER})\n")
 
     async def ask(pin: str) -> bitlane.Completion:
         return await client.generate(
-            messages=[{"role": "user", "content": WORD_PROBLEM}],
+            WORD_PROBLEM_PROMPT,
             model="smollm2",
             pin=pin,  # pyright: ignore[reportArgumentType]: one of the names
-            max_tokens=WORD_PROBLEM_TOKENS,
+            max_tokens=48,
             temperature=0,
+            stop=["\n"],
         )
 
     with console.status("both pools compute ..."):
@@ -155,7 +158,11 @@ async def _show_difference(console: Console, client: bitlane.AsyncClient) -> Non
         grid.add_column(ratio=1)
     grid.add_row(*panels)
     console.print(grid)
-    console.print()
+    console.print(
+        "The prompt shows two worked examples first: a model this small takes no steps without them. The problem is "
+        "one that it solves when nothing is rounded; most it does not.\n",
+        style="dim",
+    )
 
 
 async def _show_migration(console: Console, stack: Stack, client: bitlane.AsyncClient) -> None:
