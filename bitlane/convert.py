@@ -73,6 +73,8 @@ def decision(message: pb.Decision) -> t.Decision:
         task_confidence=round(message.task_confidence, 6),
         sensitivity=_member(SENSITIVITIES, message.sensitivity),
         gate=_member(GATE_STATES, message.gate),
+        risk=round(message.risk, 6) if message.HasField("risk") else None,
+        ignored_field=message.ignored_field,
     )
 
 
@@ -191,4 +193,5 @@ def explanation(message: pb.ExplainResponse) -> t.Explanation:
         steps=tuple(t.DecisionStep(name=step.name, applied=step.applied, detail=step.detail) for step in message.steps),
         pools=tuple(pool(each) for each in message.pools),
         estimated_prompt_tokens=message.estimated_prompt_tokens,
+        language=message.language or "unknown",
     )

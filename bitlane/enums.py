@@ -115,6 +115,11 @@ class DecisionReason(StrEnum):
     BROWNOUT = "brownout"
     GATE_QUARANTINED = "gate_quarantined"
     NO_FP4_POOL = "no_fp4_pool"
+    TENANT_MAP = "tenant_map"
+    NEVER_BELOW = "never_below"
+    HIGH_RISK = "high_risk"
+    RULE_FLOOR = "rule_floor"
+    RULE_FORBID = "rule_forbid"
 
 
 class GateState(StrEnum):

@@ -91,6 +91,10 @@ class Decision:
     sensitivity: Sensitivity
     gate: GateState
     """Of FP4 for this task."""
+    risk: float | None = None
+    """The classifier's score that FP8 is needed, 0 to 1. None when it was not scored, as with a hint."""
+    ignored_field: str = ""
+    """The request field whose wish the tenant does not allow and its policy ignores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,3 +280,5 @@ class Explanation:
     pools: tuple[Pool, ...]
     """The model's pools as the decision saw them."""
     estimated_prompt_tokens: int
+    language: str = "unknown"
+    """A guess by script and common words, such as `en`."""

@@ -1,6 +1,7 @@
 """What the precision policy decides from, and what it decides."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from precision.profile import Precision
@@ -23,6 +24,14 @@ class TaskSource(IntEnum):
     CLASSIFIER = 2
 
 
+class PriorityClass(IntEnum):
+    """Order of work within a tenant. Values equal `bitlane.v1.Priority`."""
+
+    INTERACTIVE = 1
+    STANDARD = 2
+    BATCH = 3
+
+
 class Reason(IntEnum):
     """Why a precision was chosen: a closed set. Values equal `bitlane.v1.DecisionReason`, where each is explained."""
 
@@ -41,6 +50,11 @@ class Reason(IntEnum):
     BROWNOUT = 13
     GATE_QUARANTINED = 14
     NO_FP4_POOL = 15
+    TENANT_MAP = 16
+    NEVER_BELOW = 17
+    HIGH_RISK = 18
+    RULE_FLOOR = 19
+    RULE_FORBID = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +67,11 @@ class Features:
     prompt_tokens: int  # estimate
     at_least: Precision | None = None  # the client's floor
     pin: Precision | None = None  # the client's pin
+    risk: float | None = None  # 0 to 1: the classifier's score that FP8 is needed; None: not scored
+    model: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    priority: PriorityClass = PriorityClass.STANDARD
+    language: str = "unknown"  # a guess, see router.language
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +104,8 @@ class Decision:
     task_source: TaskSource
     task_confidence: float
     gate: GateState  # of FP4 for this task
+    risk: float | None = None  # as in Features
+    ignored: str = ""  # the request field whose wish the tenant does not allow and the policy ignores
 
 
 class RefusalReason(Enum):

@@ -69,7 +69,7 @@ class Admission:
             Fault: what is wrong with it, or why no pool serves it.
         """
         model, features = self._examine(request, tenant, path)
-        outcome = decide(features, tenant.precision_policy, model.gate_states, self._pools.views(model))
+        outcome = decide(features, tenant.seed.policy, model.gate_states, self._pools.views(model))
         decision = _accept(outcome, path)
         request_id = request.request_id or f"req-{secrets.token_hex(12)}"
         job = _job(request, request_id, tenant, model, features, trace)
@@ -102,12 +102,13 @@ class Admission:
             Fault: what is wrong with the request, or why no pool serves it.
         """
         model, features = self._examine(request, tenant, path)
-        outcome, steps = explain(features, tenant.precision_policy, model.gate_states, self._pools.views(model))
+        outcome, steps = explain(features, tenant.seed.policy, model.gate_states, self._pools.views(model))
         return pb.ExplainResponse(
             decision=decision_message(_accept(outcome, path)),
             steps=step_messages(steps),
             pools=self._pools.messages(model),
             estimated_prompt_tokens=features.prompt_tokens,
+            language=features.language,
         )
 
     def models(self, tenant: TenantConfig) -> list[ModelConfig]:

@@ -1,15 +1,28 @@
 """Tenants, models and pools, from a YAML file. A bad file stops the start and names the path and the reason."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from precision.decision import GateState
 from precision.policy import Policy
+from precision.policy.document import PolicyInvalid, read_policy
 from precision.profile import Precision
 from precision.tasks import Task
 
@@ -17,7 +30,21 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-_DEFAULT = Policy()
+class Scope(StrEnum):
+    """What a key may be used for."""
+
+    INFER = "infer"  # generate, resume, cancel
+    READ = "read"  # models, explanations, policies, gates
+    ADMIN = "admin"  # change the tenant's policy
+    OPERATE = "operate"  # change what concerns all tenants: gates
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """A tenant's policy as the configuration has it."""
+
+    text: str
+    policy: Policy
 
 
 class ConfigError(Exception):
@@ -62,48 +89,66 @@ class ModelConfig(_Part):
         return {Precision[p.precision]: f"{self.name}/{p.precision.lower()}" for p in self.pools}
 
 
-class PolicyConfig(_Part):
-    """A tenant's precision policy; what is left out takes the product's default (`precision.policy.Policy`)."""
-
-    confidence_threshold: float = Field(default=_DEFAULT.confidence_threshold, ge=0, le=1)
-    long_context_tokens: int = Field(default=_DEFAULT.long_context_tokens, ge=1)
-    allow_uncalibrated_fp4: bool = _DEFAULT.allow_uncalibrated_fp4
-    spill: bool = _DEFAULT.spill
-    spill_pressure: float = Field(default=_DEFAULT.spill_pressure, gt=0)
-    client_floor: bool = _DEFAULT.client_floor
-    client_pins: tuple[Annotated[str, StringConstraints(pattern=r"^(FP4|FP8|BF16)$")], ...] = ("FP4", "FP8", "BF16")
-
-
 class KeyConfig(_Part):
     """An API key. Only its hash is kept: `printf %s "$KEY" | sha256sum`."""
+
+    name: Name
+    sha256: Sha256
+    scopes: frozenset[Scope] = frozenset((Scope.INFER, Scope.READ))
+
+    @field_validator("scopes")
+    @classmethod
+    def _no_operator(cls, scopes: frozenset[Scope]) -> frozenset[Scope]:
+        if Scope.OPERATE in scopes:
+            raise ValueError("a tenant's key cannot have the scope operate; list the key under operators")
+        return scopes
+
+
+class OperatorConfig(_Part):
+    """A key of those who run the service: it belongs to no tenant, may manage all of them, and generates nothing."""
 
     name: Name
     sha256: Sha256
 
 
 class TenantConfig(_Part):
-    """Who may call, what for, and how its work is weighed."""
+    """Who may call, what for, and how its work is weighed.
+
+    The policy stands here or in a file of its own. It applies until a live one is put.
+    """
 
     id: Name
     keys: tuple[KeyConfig, ...] = Field(min_length=1)
     weight: float = Field(1.0, gt=0, le=1000)  # share of a pool's tokens against other tenants' weights
     models: tuple[Name, ...] | None = None  # None: all
     max_waiting: int = Field(256, ge=1)  # requests that may wait in one pool
-    policy: PolicyConfig = PolicyConfig()
+    policy: Mapping[str, object] | None = None
+    policy_file: Path | None = None  # from the folder of this file
 
-    @cached_property
-    def precision_policy(self) -> Policy:
-        policy = self.policy
-        return Policy(
-            version=f"{self.id}-file",
-            confidence_threshold=policy.confidence_threshold,
-            long_context_tokens=policy.long_context_tokens,
-            allow_uncalibrated_fp4=policy.allow_uncalibrated_fp4,
-            spill=policy.spill,
-            spill_pressure=policy.spill_pressure,
-            client_floor=policy.client_floor,
-            client_pins=frozenset(Precision[name] for name in policy.client_pins),
-        )
+    _seed: Seed = PrivateAttr()
+
+    @property
+    def seed(self) -> Seed:
+        return self._seed
+
+    @model_validator(mode="after")
+    def _read_policy(self, info: ValidationInfo) -> "TenantConfig":
+        folder: Path = info.context["folder"] if info.context else Path()
+        if self.policy is not None and self.policy_file is not None:
+            raise ValueError("policy and policy_file exclude each other")
+        text = yaml.safe_dump(dict(self.policy), sort_keys=False) if self.policy else "{}\n"
+        if self.policy_file is not None:
+            path = folder / self.policy_file
+            try:
+                text = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"policy_file: {path} cannot be read: {error}") from None
+        try:
+            self._seed = Seed(text, read_policy(text, f"{self.id}-file"))
+        except PolicyInvalid as error:
+            where = "policy_file" if self.policy_file else "policy"
+            raise ValueError("; ".join(f"{where}: {fault}" for fault in error.faults)) from None
+        return self
 
 
 class Config(_Part):
@@ -111,13 +156,15 @@ class Config(_Part):
 
     models: tuple[ModelConfig, ...] = Field(min_length=1)
     tenants: tuple[TenantConfig, ...] = Field(min_length=1)
+    operators: tuple[OperatorConfig, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         names = [model.name for model in self.models]
         _unique("models", names)
         _unique("tenants", [tenant.id for tenant in self.tenants])
-        _unique("tenants.keys", [key.sha256 for tenant in self.tenants for key in tenant.keys])
+        keys = [key.sha256 for tenant in self.tenants for key in tenant.keys]
+        _unique("keys", keys + [operator.sha256 for operator in self.operators])
         for model in self.models:
             _unique(f"models.{model.name}.pools", [pool.precision for pool in model.pools])
         for tenant in self.tenants:
@@ -131,9 +178,8 @@ class Config(_Part):
         return {model.name: model for model in self.models}
 
     @cached_property
-    def tenants_by_key(self) -> Mapping[str, TenantConfig]:
-        """By the key's hash."""
-        return {key.sha256: tenant for tenant in self.tenants for key in tenant.keys}
+    def tenants_by_id(self) -> Mapping[str, TenantConfig]:
+        return {tenant.id: tenant for tenant in self.tenants}
 
 
 def load_config(path: Path) -> Config:
@@ -149,7 +195,7 @@ def load_config(path: Path) -> Config:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is no YAML: {error}") from error
     try:
-        return Config.model_validate(data)
+        return Config.model_validate(data, context={"folder": path.parent})
     except ValidationError as error:
         lines = [f"{'.'.join(str(part) for part in e['loc']) or 'file'}: {e['msg']}" for e in error.errors()]
         raise ConfigError(f"{path}:\n  " + "\n  ".join(lines)) from error

@@ -29,6 +29,8 @@ def decision_message(decision: Decision) -> pb.Decision:
         task_confidence=decision.task_confidence,
         sensitivity=pb.Sensitivity.ValueType(decision.task.sensitivity),
         gate=pb.GateState.ValueType(decision.gate),
+        risk=decision.risk,
+        ignored_field=decision.ignored,
     )
 
 

@@ -82,6 +82,26 @@ def unauthenticated() -> Fault:
     )
 
 
+def no_tenant() -> Fault:
+    """An operator's key where a tenant has to be named."""
+    return Fault(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "FIELD_INVALID",
+        "tenant: an operator's key belongs to no tenant; name one",
+        violations=(Violation("tenant", "is empty; an operator's key belongs to no tenant, so name one"),),
+    )
+
+
+def unknown_tenant(tenant: str) -> Fault:
+    """The same for a tenant that does not exist and one that the key does not belong to."""
+    return Fault(
+        grpc.StatusCode.NOT_FOUND,
+        "TENANT_NOT_FOUND",
+        f"there is no tenant {tenant[:64]!r} that this key may manage",
+        {"tenant": tenant[:64]},
+    )
+
+
 def unknown_model(model: str) -> Fault:
     """The same for a model that does not exist and one that the tenant may not see."""
     return Fault(

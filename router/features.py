@@ -2,29 +2,45 @@
 
 from bitlane.v1 import inference_pb2 as pb
 from classifier import Classifier, Guess
-from precision.decision import Features, TaskSource
+from precision.decision import Features, PriorityClass, TaskSource
 from precision.profile import Precision
 from precision.tasks import Task
+from router.language import guess_language
 
 # A template wraps each turn in markers.
 _TOKENS_A_TURN = 5
 
 
-def extract_features(request: pb.GenerateRequest, classify: Classifier) -> Features:
-    """Features of a valid request. The client's hint beats the classifier."""
+def extract_features(request: pb.GenerateRequest, classify: Classifier, prompt_tokens: int | None = None) -> Features:
+    """Features of a valid request. The client's hint beats the classifier.
+
+    Args:
+        prompt_tokens: where they are known, as in a replay; estimated by default.
+    """
+    turn = _last_user_turn(request)
     if request.task != pb.TASK_UNSPECIFIED:
         guess, source = Guess(Task(request.task), 1.0), TaskSource.HINT
     else:
-        guess, source = classify(_last_user_turn(request)), TaskSource.CLASSIFIER
+        guess, source = classify(turn), TaskSource.CLASSIFIER
     preference = request.precision.WhichOneof("preference")
     return Features(
         task=guess.task,
         task_source=source,
         task_confidence=guess.confidence,
-        prompt_tokens=estimate_prompt_tokens(request),
+        prompt_tokens=estimate_prompt_tokens(request) if prompt_tokens is None else prompt_tokens,
         at_least=Precision(request.precision.at_least) if preference == "at_least" else None,
         pin=Precision(request.precision.pin) if preference == "pin" else None,
+        risk=_risk(guess),
+        model=request.model,
+        labels=request.labels,
+        priority=PriorityClass(request.priority or pb.PRIORITY_STANDARD),
+        language=guess_language(turn),
     )
+
+
+def _risk(guess: Guess) -> float | None:
+    """The classifier's score that FP8 is needed; None from a classifier that has none, and for a hint."""
+    return getattr(guess, "risk", None)
 
 
 def estimate_prompt_tokens(request: pb.GenerateRequest) -> int:

@@ -17,13 +17,15 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from broker.types import BrokerUnavailable
-from router.config import TenantConfig
-from router.faults import Fault, Violation, broker_unavailable, internal, invalid
+from router.config import Scope, TenantConfig
+from router.faults import Fault, Violation, broker_unavailable, internal, invalid, no_tenant
+from router.identity import Caller
+from router.scopes import SCOPES
 
 _log = structlog.get_logger("bitlane.router")
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
-Authenticate = Callable[[Context], TenantConfig]
+Authenticate = Callable[[Context], Caller]
 # A method of the service: takes the parsed request and the call, returns the response, or None after it wrote a stream.
 Method = Callable[[Any, "Call"], Awaitable[Message | None]]
 
@@ -32,9 +34,16 @@ Method = Callable[[Any, "Call"], Awaitable[Message | None]]
 class Call:
     """One RPC in progress."""
 
-    tenant: TenantConfig
+    caller: Caller
     context: Context
     request_id: str = ""  # told in errors and logs once it is known
+
+    @property
+    def tenant(self) -> TenantConfig:
+        """The caller's. Operators have none, nor a scope for the methods that ask for it."""
+        if self.caller.owner is None:
+            raise no_tenant()
+        return self.caller.owner
 
     async def write(self, message: Message) -> None:
         """Streams one message; waits while the client's window is full."""
@@ -49,11 +58,15 @@ class Call:
 
 
 def service_handler(service: ServiceDescriptor, servicer: object, authenticate: Authenticate) -> grpc.GenericRpcHandler:
-    """Serves every method of the service by the servicer's method of the same name in snake_case."""
+    """Serves every method of the service by the servicer's method of the same name in snake_case.
+
+    Raises LookupError for a method without a scope in `router.scopes`.
+    """
+    scopes = SCOPES[service.full_name]
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
     for method in service.methods:
         implementation: Method = getattr(servicer, _snake_case(method.name))
-        handle = _handler(method, implementation, authenticate)
+        handle = _handler(method, implementation, authenticate, scopes[method.name])
         if method.server_streaming:
             handlers[method.name] = grpc.unary_stream_rpc_method_handler(handle)
         else:
@@ -61,7 +74,7 @@ def service_handler(service: ServiceDescriptor, servicer: object, authenticate: 
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
-def _handler(method: MethodDescriptor, implementation: Method, authenticate: Authenticate) -> Any:
+def _handler(method: MethodDescriptor, implementation: Method, authenticate: Authenticate, scope: Scope) -> Any:
     parse = GetMessageClass(method.input_type).FromString
 
     async def handle(data: bytes, context: Context) -> bytes | None:
@@ -70,6 +83,7 @@ def _handler(method: MethodDescriptor, implementation: Method, authenticate: Aut
         code = "CANCELLED"
         try:
             call = Call(authenticate(context), context)
+            call.caller.require(scope)
             response = await implementation(_parse(parse, data, method), call)
             code = "OK"
             return None if response is None else response.SerializeToString()
@@ -83,7 +97,7 @@ def _handler(method: MethodDescriptor, implementation: Method, authenticate: Aut
                 "rpc.end",
                 method=method.name,
                 code=code,
-                tenant=call.tenant.id if call else "",
+                tenant=call.caller.owner.id if call and call.caller.owner else "",
                 request_id=call.request_id if call else "",
                 ms=round((time.perf_counter() - start) * 1000, 1),
             )

@@ -22,7 +22,7 @@ from broker.types import BrokerUnavailable
 from classifier.keywords import classify
 from router.admission import Admission
 from router.config import Config
-from router.identity import authenticate
+from router.identity import authenticate, callers_of
 from router.pools import PoolWatch
 from router.relay import Relay
 from router.rpc import service_handler
@@ -65,13 +65,14 @@ async def serve(settings: RouterSettings, config: Config) -> AsyncGenerator[int]
         relay = Relay(broker, name, settings.stream_buffer_bytes)
         admission = Admission(config, pools, classify, name, settings.max_request_s)
         service = InferenceService(broker, admission, relay, pools, settings.merge_ms)
+        callers = callers_of(config)
         server = grpc.aio.server(options=_OPTIONS)
         server.add_generic_rpc_handlers(
             (
                 service_handler(
                     _SERVICE,
                     service,
-                    lambda context: authenticate(context.invocation_metadata() or (), config.tenants_by_key),
+                    lambda context: authenticate(context.invocation_metadata() or (), callers),
                 ),
             )
         )

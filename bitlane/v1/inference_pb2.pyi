@@ -256,6 +256,16 @@ class _DecisionReasonEnumTypeWrapper(_EnumTypeWrapper[_DecisionReason.ValueType]
     """FP4 for this task is quarantined."""
     DECISION_REASON_NO_FP4_POOL: _DecisionReason.ValueType  # 15
     """The model has no FP4 pool."""
+    DECISION_REASON_TENANT_MAP: _DecisionReason.ValueType  # 16
+    """The tenant's own map."""
+    DECISION_REASON_NEVER_BELOW: _DecisionReason.ValueType  # 17
+    """The tenant's policy never lets this task class go below FP8."""
+    DECISION_REASON_HIGH_RISK: _DecisionReason.ValueType  # 18
+    """The classifier's risk score says that the prompt needs FP8."""
+    DECISION_REASON_RULE_FLOOR: _DecisionReason.ValueType  # 19
+    """A rule of the tenant's policy asks for at least this precision."""
+    DECISION_REASON_RULE_FORBID: _DecisionReason.ValueType  # 20
+    """A rule of the tenant's policy forbids the precision that would have served: raised to the next one."""
 
 class DecisionReason(_DecisionReason, metaclass=_DecisionReasonEnumTypeWrapper):
     """Why the policy chose a precision: a closed set."""
@@ -291,6 +301,16 @@ DECISION_REASON_GATE_QUARANTINED: DecisionReason.ValueType  # 14
 """FP4 for this task is quarantined."""
 DECISION_REASON_NO_FP4_POOL: DecisionReason.ValueType  # 15
 """The model has no FP4 pool."""
+DECISION_REASON_TENANT_MAP: DecisionReason.ValueType  # 16
+"""The tenant's own map."""
+DECISION_REASON_NEVER_BELOW: DecisionReason.ValueType  # 17
+"""The tenant's policy never lets this task class go below FP8."""
+DECISION_REASON_HIGH_RISK: DecisionReason.ValueType  # 18
+"""The classifier's risk score says that the prompt needs FP8."""
+DECISION_REASON_RULE_FLOOR: DecisionReason.ValueType  # 19
+"""A rule of the tenant's policy asks for at least this precision."""
+DECISION_REASON_RULE_FORBID: DecisionReason.ValueType  # 20
+"""A rule of the tenant's policy forbids the precision that would have served: raised to the next one."""
 
 class _GateState:
     ValueType = NewType("ValueType", int)
@@ -762,6 +782,8 @@ class Decision(Message):
     TASK_CONFIDENCE_FIELD_NUMBER: int
     SENSITIVITY_FIELD_NUMBER: int
     GATE_FIELD_NUMBER: int
+    RISK_FIELD_NUMBER: int
+    IGNORED_FIELD_FIELD_NUMBER: int
     precision: Precision.ValueType
     pool: str
     """model/precision, e.g. "smollm2/fp4"."""
@@ -776,6 +798,10 @@ class Decision(Message):
     sensitivity: Sensitivity.ValueType
     gate: GateState.ValueType
     """Of FP4 for this task."""
+    risk: float
+    """The classifier's score that the prompt needs FP8, 0 to 1. Not set when it was not scored, as with a hint."""
+    ignored_field: str
+    """The request field whose wish the tenant does not allow and its policy ignores; empty when nothing was ignored."""
     def __init__(
         self,
         *,
@@ -789,8 +815,12 @@ class Decision(Message):
         task_confidence: float = ...,
         sensitivity: Sensitivity.ValueType = ...,
         gate: GateState.ValueType = ...,
+        risk: float | None = ...,
+        ignored_field: str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: Literal["gate", b"gate", "policy_version", b"policy_version", "pool", b"pool", "precision", b"precision", "reason", b"reason", "rule", b"rule", "sensitivity", b"sensitivity", "task", b"task", "task_confidence", b"task_confidence", "task_source", b"task_source"]) -> None: ...
+    def HasField(self, field_name: Literal["_risk", b"_risk", "risk", b"risk"]) -> bool: ...
+    def ClearField(self, field_name: Literal["_risk", b"_risk", "gate", b"gate", "ignored_field", b"ignored_field", "policy_version", b"policy_version", "pool", b"pool", "precision", b"precision", "reason", b"reason", "risk", b"risk", "rule", b"rule", "sensitivity", b"sensitivity", "task", b"task", "task_confidence", b"task_confidence", "task_source", b"task_source"]) -> None: ...
+    def WhichOneof(self, oneof_group: Literal["_risk", b"_risk"]) -> Literal["risk"] | None: ...
 
 @final
 class Profile(Message):
@@ -1021,8 +1051,11 @@ class ExplainResponse(Message):
     STEPS_FIELD_NUMBER: int
     POOLS_FIELD_NUMBER: int
     ESTIMATED_PROMPT_TOKENS_FIELD_NUMBER: int
+    LANGUAGE_FIELD_NUMBER: int
     estimated_prompt_tokens: int
     """Estimate that the decision used, in tokens."""
+    language: str
+    """A guess by script and common words, such as "en" or "zh"; "unknown" when there is little to go by."""
     @property
     def decision(self) -> Decision: ...
     @property
@@ -1040,9 +1073,10 @@ class ExplainResponse(Message):
         steps: Iterable[DecisionStep] | None = ...,
         pools: Iterable[Pool] | None = ...,
         estimated_prompt_tokens: int = ...,
+        language: str = ...,
     ) -> None: ...
     def HasField(self, field_name: Literal["decision", b"decision"]) -> bool: ...
-    def ClearField(self, field_name: Literal["decision", b"decision", "estimated_prompt_tokens", b"estimated_prompt_tokens", "pools", b"pools", "steps", b"steps"]) -> None: ...
+    def ClearField(self, field_name: Literal["decision", b"decision", "estimated_prompt_tokens", b"estimated_prompt_tokens", "language", b"language", "pools", b"pools", "steps", b"steps"]) -> None: ...
 
 @final
 class DecisionStep(Message):
@@ -1054,7 +1088,7 @@ class DecisionStep(Message):
     APPLIED_FIELD_NUMBER: int
     DETAIL_FIELD_NUMBER: int
     name: str
-    """Such as "client preference", "rule legal-floor", "default map", "capacity"."""
+    """Such as "rule contracts", "client pin", "default map", "gate", "capacity". Every rule of the tenant has its step."""
     applied: bool
     """Whether it had a say."""
     detail: str
