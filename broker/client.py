@@ -9,6 +9,7 @@ from typing import Self, cast
 from broker import keys, replies
 from broker.blocking import BlockingCalls
 from broker.connection import Reply
+from broker.documents import Documents
 from broker.endpoint import parse_endpoint
 from broker.feed import Feed
 from broker.inbox import InboxBatch, InboxReader
@@ -57,6 +58,9 @@ class Broker:
         self._shards = [Pipeline(endpoint, scripts, options.timeout_s) for _ in range(options.shards)]
         self._registry_pipeline = Pipeline(endpoint, scripts, options.timeout_s)
         self._registry = Registry(self._registry_pipeline, options)
+        # A connection of its own: a cluster may keep the documents on another node than the registry.
+        self._documents_pipeline = Pipeline(endpoint, scripts, options.timeout_s)
+        self.documents = Documents(self._documents_pipeline)
         self._blocking = [BlockingCalls(pipeline, options.timeout_s) for pipeline in self._shards]
         self._first_shard = 0  # where the next claim starts
 
@@ -68,7 +72,8 @@ class Broker:
 
     async def close(self) -> None:
         """Closes all connections. Calls under way, and later ones, raise BrokerUnavailable."""
-        await asyncio.gather(*(pipeline.close() for pipeline in (*self._shards, self._registry_pipeline)))
+        pipelines = (*self._shards, self._registry_pipeline, self._documents_pipeline)
+        await asyncio.gather(*(pipeline.close() for pipeline in pipelines))
         for blocking in self._blocking:
             blocking.close()
         await asyncio.sleep(0)  # an aborted transport closes its socket in the next turn of the loop

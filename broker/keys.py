@@ -126,6 +126,26 @@ def worker_info(pool: str) -> str:
     return f"bl:{{workers}}:{_pool(pool)}:info"
 
 
+def document(name: str) -> str:
+    """List: the versions of a document, newest first. One slot for the whole store."""
+    return f"bl:{{documents}}:doc:{_path(name)}"
+
+
+def document_head() -> str:
+    """Hash: the store's id, made with its first document, and its revision."""
+    return "bl:{documents}:head"
+
+
+def document_changes() -> str:
+    """Sorted set: names of documents by the revision of their last change."""
+    return "bl:{documents}:changes"
+
+
+def counters(name: str) -> str:
+    """Hash: counters that belong to a document."""
+    return f"bl:{{documents}}:count:{_path(name)}"
+
+
 def lua_layout() -> str:
     """The same templates as a Lua function `key(name, ...)`, which reuses the hash tag of KEYS[1]."""
     rows = ", ".join(f"{name} = '{template}'" for name, template in _LAYOUT.items())
@@ -143,6 +163,13 @@ def _key(shard: int, name: str, *parts: str) -> str:
 def _name(text: str, what: str) -> str:
     if _NAME.fullmatch(text) is None:
         raise ValueError(f"{what} {text!r} cannot be part of a key: use 1 to 256 of A-Z a-z 0-9 . _ -")
+    return text
+
+
+def _path(text: str) -> str:
+    """Names with slashes between them."""
+    for part in text.split("/"):
+        _name(part, "document")
     return text
 
 

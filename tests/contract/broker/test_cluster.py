@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from broker import Broker, BrokerOptions
+from broker.documents import Revision
 from broker.scripts import load_scripts
 from broker.types import Gap, Held, LeaseEnded, Outcome, RequestRef, WorkerInfo
 from deploy.local.server import LocalServer, free_port
@@ -66,6 +67,9 @@ async def run_all(broker: Broker) -> None:
     (state,) = await broker.pools([POOL])
     assert (len(state.workers), state.waiting, state.running) == (1, len(TENANTS), 0)
     await broker.unregister(POOL, "w1")
+    await broker.documents.put("policy/acme", "{}", author="acme/admin", etag="")
+    assert (await broker.documents.changes(Revision()))[1] == ["policy/acme"]
+    await broker.documents.count("shadow/acme", {"same": 1})
 
 
 async def test_the_tenants_cover_all_shards() -> None:
