@@ -16,7 +16,8 @@ from router.config import Config, ModelConfig, TenantConfig
 from router.convert import decision_message, step_messages
 from router.faults import Fault, Violation, invalid, unknown_model
 from router.features import extract_features
-from router.pools import PoolWatch
+from router.rulebook import Rulebook
+from router.shadow import Shadows
 from router.validation import Bounds, check_request
 
 DEFAULT_MAX_TOKENS = 256
@@ -41,10 +42,17 @@ class Admission:
     """Decides whether and where a request may run. Reads snapshots only: no I/O."""
 
     def __init__(
-        self, config: Config, pools: PoolWatch, classify: Classifier, router: str, max_request_s: float
+        self,
+        config: Config,
+        rulebook: Rulebook,
+        shadows: Shadows,
+        classify: Classifier,
+        router: str,
+        max_request_s: float,
     ) -> None:
         self._config = config
-        self._pools = pools
+        self._rulebook = rulebook
+        self._shadows = shadows
         self._classify = classify
         self._router = router
         self._max_request_s = max_request_s
@@ -69,8 +77,9 @@ class Admission:
             Fault: what is wrong with it, or why no pool serves it.
         """
         model, features = self._examine(request, tenant, path)
-        outcome = decide(features, tenant.seed.policy, model.gate_states, self._pools.views(model))
-        decision = _accept(outcome, path)
+        policy, gates, pools = self._rulebook.for_decision(tenant, model)
+        decision = _accept(decide(features, policy, gates, pools), path)
+        self._shadows.observe(tenant.id, features, gates, pools, decision)
         request_id = request.request_id or f"req-{secrets.token_hex(12)}"
         job = _job(request, request_id, tenant, model, features, trace)
         admission = job_pb2.Admission(
@@ -102,11 +111,11 @@ class Admission:
             Fault: what is wrong with the request, or why no pool serves it.
         """
         model, features = self._examine(request, tenant, path)
-        outcome, steps = explain(features, tenant.seed.policy, model.gate_states, self._pools.views(model))
+        outcome, steps = explain(features, *self._rulebook.for_decision(tenant, model))
         return pb.ExplainResponse(
             decision=decision_message(_accept(outcome, path)),
             steps=step_messages(steps),
-            pools=self._pools.messages(model),
+            pools=self._rulebook.pools.messages(model),
             estimated_prompt_tokens=features.prompt_tokens,
             language=features.language,
         )

@@ -102,6 +102,34 @@ def unknown_tenant(tenant: str) -> Fault:
     )
 
 
+def unknown_version(version: int) -> Fault:
+    return Fault(
+        grpc.StatusCode.NOT_FOUND,
+        "POLICY_VERSION_NOT_FOUND",
+        f"there is no version {version} of the policy, or it is no longer kept",
+        {"version": str(version)},
+    )
+
+
+def etag_mismatch(current: str) -> Fault:
+    """A lost update, refused."""
+    return Fault(
+        grpc.StatusCode.ABORTED,
+        "ETAG_MISMATCH",
+        f"the policy has changed meanwhile: its etag is {current!r} now; get it, and put your change to that one",
+        {"current_etag": current},
+    )
+
+
+def checkpoint_unknown(model: str) -> Fault:
+    return Fault(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "CHECKPOINT_UNKNOWN",
+        f"nobody serves {model} in FP4 now, so that its checkpoint is not known; name it by checkpoint_digest",
+        {"model": model},
+    )
+
+
 def unknown_model(model: str) -> Fault:
     """The same for a model that does not exist and one that the tenant may not see."""
     return Fault(

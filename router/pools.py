@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 
 import structlog
 
@@ -25,11 +26,26 @@ class PoolWatch:
         self._broker = broker
         self._names = [name for model in config.models for name in model.pool_names.values()]
         self._states: dict[str, PoolState] = {}
-        self._calibrated: dict[bytes, bool] = {}
+        self._profiles: dict[bytes, pb.Profile] = {}
 
     def views(self, model: ModelConfig) -> Mapping[Precision, PoolView]:
         """The model's pools, as the policy sees them; one that was never seen has no workers."""
         return {precision: self._view(precision, name) for precision, name in model.pool_names.items()}
+
+    def fp4_checkpoints(self, model: ModelConfig) -> frozenset[str]:
+        """Digests of what the live workers of the model's FP4 pool serve; during a replacement more than one."""
+        state = self._states.get(model.pool_names.get(Precision.FP4, ""))
+        if state is None:
+            return frozenset()
+        return frozenset(self._profile(worker.profile).checkpoint_digest for worker in state.workers)
+
+    def idle_views(self, model: ModelConfig) -> Mapping[Precision, PoolView]:
+        """The same pools as if nothing waited and somebody worked in each: for decisions about other times."""
+        views = self.views(model)
+        return {
+            p: replace(view, workers=max(1, view.workers), slots=max(1, view.slots), waiting=0)
+            for p, view in views.items()
+        }
 
     def messages(self, model: ModelConfig) -> list[pb.Pool]:
         """The same for the API."""
@@ -46,13 +62,15 @@ class PoolWatch:
             workers=len(serving),
             slots=sum(worker.slots for worker in serving),
             waiting=state.waiting,
-            calibrated=all(self._is_calibrated(worker.profile) for worker in serving),
+            calibrated=all(self._profile(worker.profile).calibrated for worker in serving),
         )
 
-    def _is_calibrated(self, profile: bytes) -> bool:
-        known = self._calibrated.get(profile)
+    def _profile(self, profile: bytes) -> pb.Profile:
+        known = self._profiles.get(profile)
         if known is None:
-            known = self._calibrated[profile] = pb.Profile.FromString(profile).calibrated
+            if len(self._profiles) > 1024:  # workers come and go
+                self._profiles.clear()
+            known = self._profiles[profile] = pb.Profile.FromString(profile)
         return known
 
     async def refresh(self) -> None:

@@ -16,21 +16,32 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server  # pyrig
 from grpc_reflection.v1alpha import reflection
 
 from bitlane.v1 import inference_pb2 as pb
+from bitlane.v1 import policy_pb2 as ppb
 from broker.client import Broker
 from broker.options import BrokerOptions
 from broker.types import BrokerUnavailable
 from classifier.keywords import classify
 from router.admission import Admission
 from router.config import Config
-from router.identity import authenticate, callers_of
+from router.documents import DocumentWatch
+from router.gate_desk import GateDesk
+from router.gates import GATE, GateBook
+from router.identity import Caller, authenticate, callers_of
+from router.policies import POLICY, SHADOW, PolicyBook, ShadowBook
+from router.policy_service import PolicyService
 from router.pools import PoolWatch
 from router.relay import Relay
-from router.rpc import service_handler
+from router.rpc import Context, service_handler
+from router.rulebook import Rulebook
 from router.service import InferenceService
 from router.settings import RouterSettings
+from router.shadow import Shadows
 
 _log = structlog.get_logger("bitlane.router")
-_SERVICE = pb.DESCRIPTOR.services_by_name["InferenceService"]
+_SERVICES = (
+    pb.DESCRIPTOR.services_by_name["InferenceService"],
+    ppb.DESCRIPTOR.services_by_name["PolicyService"],
+)
 _OPTIONS: list[tuple[str, int]] = [
     # The largest valid request is 1 MiB of text and 64 KiB of schema.
     ("grpc.max_receive_message_length", 2 << 20),
@@ -63,32 +74,44 @@ async def serve(settings: RouterSettings, config: Config) -> AsyncGenerator[int]
     async with Broker(options) as broker, broker.inbox(name) as inbox:
         pools = PoolWatch(broker, config)
         relay = Relay(broker, name, settings.stream_buffer_bytes)
-        admission = Admission(config, pools, classify, name, settings.max_request_s)
+        rulebook = Rulebook(PolicyBook(config), GateBook(config), pools)
+        shadow_book = ShadowBook()
+        documents = DocumentWatch(
+            broker.documents, {POLICY: rulebook.policies, SHADOW: shadow_book, GATE: rulebook.gates}
+        )
+        shadows = Shadows(shadow_book, broker.documents)
+        admission = Admission(config, rulebook, shadows, classify, name, settings.max_request_s)
         service = InferenceService(broker, admission, relay, pools, settings.merge_ms)
         callers = callers_of(config)
         server = grpc.aio.server(options=_OPTIONS)
-        server.add_generic_rpc_handlers(
-            (
-                service_handler(
-                    _SERVICE,
-                    service,
-                    lambda context: authenticate(context.invocation_metadata() or (), callers),
-                ),
-            )
-        )
+        gates = GateDesk(config, rulebook, broker.documents, documents)
+        policies = PolicyService(config, rulebook, broker.documents, documents, shadows, gates, classify)
+
+        def caller_of(context: Context) -> Caller:
+            return authenticate(context.invocation_metadata() or (), callers)
+
+        handlers = [
+            service_handler(s, servicer, caller_of) for s, servicer in zip(_SERVICES, (service, policies), strict=True)
+        ]
+        server.add_generic_rpc_handlers(handlers)
         healthiness = HealthServicer()
         add_HealthServicer_to_server(healthiness, server)
         if settings.reflection:
-            names = (_SERVICE.full_name, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+            names = (*(s.full_name for s in _SERVICES), health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
             reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
         port = server.add_insecure_port(settings.listen)
         if port == 0:
             raise OSError(f"cannot listen on {settings.listen}: the address is taken or not this machine's")
         try:
-            await pools.refresh()
+            await asyncio.gather(pools.refresh(), documents.refresh())
         except BrokerUnavailable as error:
             _log.warning("broker.away", error=str(error), hint="requests fail with UNAVAILABLE until it is back")
-        background = [_keep_running("relay", relay.run(inbox)), _keep_running("pools", pools.run())]
+        background = [
+            _keep_running("relay", relay.run(inbox)),
+            _keep_running("pools", pools.run()),
+            _keep_running("documents", documents.run()),
+            _keep_running("shadows", shadows.run()),
+        ]
         await server.start()
         await _set_health(healthiness, health_pb2.HealthCheckResponse.SERVING)
         _log.info("router.ready", router=name, port=port)
@@ -116,7 +139,7 @@ async def _drain(server: grpc.aio.Server, service: InferenceService, drain_s: fl
 async def _set_health(
     healthiness: HealthServicer, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType
 ) -> None:
-    for name in (health.OVERALL_HEALTH, _SERVICE.full_name):
+    for name in (health.OVERALL_HEALTH, *(service.full_name for service in _SERVICES)):
         await healthiness.set(name, status)
 
 

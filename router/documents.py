@@ -1,0 +1,92 @@
+"""What operators change at run time, followed by this router: documents of the broker's store, in parsed form.
+
+A question a few times a second finds what changed. What cannot be read never replaces what is good: it is reported, and
+the last good one stays; so does everything while the broker is away.
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from typing import Protocol
+
+import structlog
+
+from broker.documents import Document, Documents, Revision
+from broker.types import BrokerUnavailable
+
+_log = structlog.get_logger("bitlane.router")
+_PERIOD_S = 0.25
+
+
+class Follower(Protocol):
+    """Keeps the documents of one kind, the first part of their names."""
+
+    def load(self, key: str, document: Document) -> None:
+        """Takes a new version of `<kind>/<key>`. Raises ValueError, its text for the log, when it cannot be used."""
+
+    def reset(self) -> None:
+        """Forgets all documents: the store lost them."""
+
+
+class DocumentWatch:
+    """Hands changed documents to the followers of their kind."""
+
+    def __init__(self, documents: Documents, followers: Mapping[str, Follower]) -> None:
+        self._documents = documents
+        self._followers = followers
+        self._seen = Revision()
+        self._refreshing = asyncio.Lock()
+
+    async def refresh(self) -> None:
+        """Takes over what changed.
+
+        Raises:
+            BrokerUnavailable
+        """
+        # One at a time: an answer that is overtaken by a later one must not undo it.
+        async with self._refreshing:
+            revision, names = await self._documents.changes(self._seen)
+            changed = await asyncio.gather(*(self._documents.get(name) for name in names))
+            if self._seen.store and revision.store != self._seen.store:
+                _log.error("documents.lost", hint="the store is another one; the configuration applies again")
+                for follower in self._followers.values():
+                    follower.reset()
+            for document in changed:
+                if document is not None and not self._load(document):
+                    await self._load_older(document)
+            self._seen = revision
+
+    async def run(self) -> None:
+        """Refreshes until cancelled."""
+        while True:
+            await asyncio.sleep(_PERIOD_S * random.uniform(0.8, 1.2))
+            try:
+                await self.refresh()
+            except BrokerUnavailable:
+                continue  # the watch over the pools says so already
+
+    def _load(self, document: Document) -> bool:
+        kind, _, key = document.name.partition("/")
+        follower = self._followers.get(kind)
+        if follower is None:
+            return True  # of a newer release
+        try:
+            follower.load(key, document)
+        except ValueError as error:
+            _log.error(
+                "document.bad",
+                name=document.name,
+                version=document.version,
+                author=document.author,
+                error=str(error)[:500],
+                hint="the last good version stays",
+            )
+            return False
+        _log.info("document.loaded", name=document.name, version=document.version, author=document.author)
+        return True
+
+    async def _load_older(self, bad: Document) -> None:
+        """The last good version stays, also for a router that has just started and holds none."""
+        for document in await self._documents.versions(bad.name):
+            if document.version < bad.version and self._load(document):
+                return
