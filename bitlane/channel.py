@@ -14,11 +14,13 @@ from bitlane import defaults
 from bitlane.errors import ConfigError
 from bitlane.tls import Tls
 from bitlane.v1 import inference_pb2_grpc as pb_grpc
+from bitlane.v1 import policy_pb2_grpc as policy_grpc
 from bitlane.version import read_version
 
 if TYPE_CHECKING:
     # Exists in the stub file only.
     from bitlane.v1.inference_pb2_grpc import InferenceServiceAsyncStub as Stub
+    from bitlane.v1.policy_pb2_grpc import PolicyServiceAsyncStub as PolicyStub
 
 _SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "passthrough:", "xds:", "vsock:")
 
@@ -113,7 +115,7 @@ class Channels:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._current = 0
-        self._open: dict[int, tuple[aio.Channel, Stub]] = {}
+        self._open: dict[int, tuple[aio.Channel, Stub, PolicyStub]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self.closed = False
@@ -125,6 +127,13 @@ class Channels:
 
     def stub(self) -> "Stub":
         """Calls to the current target. RuntimeError after close, in another event loop, or after a fork."""
+        return self._current_stubs()[1]
+
+    def policy_stub(self) -> "PolicyStub":
+        """The same for the policy API."""
+        return self._current_stubs()[2]
+
+    def _current_stubs(self) -> "tuple[aio.Channel, Stub, PolicyStub]":
         if self.closed:
             raise RuntimeError("the client is closed")
         if os.getpid() != self._pid:
@@ -137,8 +146,9 @@ class Channels:
         if self._current not in self._open:
             channel = self._connect(self._address.targets[self._current])
             stub = cast("Stub", pb_grpc.InferenceServiceStub(channel))
-            self._open[self._current] = (channel, stub)
-        return self._open[self._current][1]
+            policy_stub = cast("PolicyStub", policy_grpc.PolicyServiceStub(channel))
+            self._open[self._current] = (channel, stub, policy_stub)
+        return self._open[self._current]
 
     def _connect(self, target: str) -> aio.Channel:
         tls = self._address.tls
@@ -155,7 +165,7 @@ class Channels:
     async def close(self) -> None:
         """Ends all calls and connections. Can be called again."""
         self.closed = True
-        channels = [channel for channel, _ in self._open.values()]
+        channels = [channel for channel, *_ in self._open.values()]
         self._open.clear()
         for channel in channels:
             await channel.close()

@@ -13,6 +13,7 @@ from bitlane.deadline import Deadline
 from bitlane.errors import BitlaneError, ConfigError, InvalidRequest, Violation
 from bitlane.exchange import Exchange
 from bitlane.line import Line
+from bitlane.policies import AsyncPolicies
 from bitlane.retry import RetryPolicy
 from bitlane.stream import AsyncStream
 from bitlane.tls import Tls
@@ -73,6 +74,8 @@ class AsyncClient:
         self._address = Address.read(target, tls, insecure)
         self._timeout = timeout
         self._line = Line(Channels(self._address), retry or RetryPolicy(), _metadata(api_key, metadata))
+        self.policies = AsyncPolicies(self._line)
+        """The precision policies of the tenant, their shadows, and the gates."""
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -47,6 +47,10 @@ def priority_to_wire(priority: t.Priority) -> pb.Priority.ValueType:
     return pb.Priority.Value(f"PRIORITY_{priority.name}")
 
 
+def gate_state_to_wire(state: t.GateState) -> pb.GateState.ValueType:
+    return pb.GateState.Value(f"GATE_STATE_{state.name}")
+
+
 def role_to_wire(role: t.Role) -> pb.Role.ValueType:
     return pb.Role.Value(f"ROLE_{role.name}")
 

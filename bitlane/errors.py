@@ -5,6 +5,7 @@
     │   ├── InvalidRequest         INVALID_ARGUMENT, OUT_OF_RANGE   every bad field is in `violations`
     │   ├── NotFound               NOT_FOUND                        unknown model or request id
     │   ├── IdConflict             ALREADY_EXISTS                   the request id was used with another body
+    │   ├── EditConflict           ABORTED, ETAG_MISMATCH           somebody changed it meanwhile: get it and edit again
     │   └── PrecisionUnavailable   FAILED_PRECONDITION              no pool offers what the policy needs
     ├── AccessError                change the key, or ask for rights
     │   ├── AuthenticationError    UNAUTHENTICATED
@@ -34,6 +35,7 @@ __all__ = [
     "ConfigError",
     "ConnectionFailed",
     "DeadlineExceeded",
+    "EditConflict",
     "IdConflict",
     "InternalError",
     "InvalidRequest",
@@ -123,6 +125,12 @@ class IdConflict(RequestError):
     """The request id already belongs to a request with another body."""
 
     default_message = "the request id is taken by another request"
+
+
+class EditConflict(RequestError):
+    """What was to be changed has changed meanwhile; the etag of what is there now is in `metadata["current_etag"]`."""
+
+    default_message = "it has changed meanwhile"
 
 
 class PrecisionUnavailable(RequestError):

@@ -14,6 +14,7 @@ from bitlane.errors import (
     BitlaneError,
     ConnectionFailed,
     DeadlineExceeded,
+    EditConflict,
     IdConflict,
     InternalError,
     InvalidRequest,
@@ -40,6 +41,9 @@ BY_CODE: dict[grpc.StatusCode, type[BitlaneError]] = {
     grpc.StatusCode.CANCELLED: Aborted,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
 }
+
+# Where a code stands for more than one thing that a caller can do.
+BY_REASON: dict[str, type[BitlaneError]] = {"ETAG_MISMATCH": EditConflict}
 
 DETAILS_KEY = "grpc-status-details-bin"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
@@ -101,7 +105,7 @@ def from_rpc_error(error: aio.AioRpcError, request_id: str | None) -> BitlaneErr
     """The SDK's error for a failed call."""
     trailers = error.trailing_metadata()
     details = _read_details(list(trailers) if trailers else [])
-    kind = BY_CODE.get(error.code(), InternalError)
+    kind = BY_REASON.get(details.reason) or BY_CODE.get(error.code(), InternalError)
     # Our server always gives a reason; without one it was the transport that failed, or something in between.
     if kind is Unavailable and not details.reason:
         kind = ConnectionFailed

@@ -11,6 +11,7 @@ from bitlane.background import BackgroundLoop
 from bitlane.client import AsyncClient
 from bitlane.retry import RetryPolicy
 from bitlane.stream import AsyncStream
+from bitlane.sync_policies import Policies
 from bitlane.tls import Tls
 from bitlane.types import (
     Accepted,
@@ -142,6 +143,8 @@ class Client:
         )
         self._loop = BackgroundLoop("bitlane-client")
         self._pid = os.getpid()
+        self.policies = Policies(self._client.policies, self._running)
+        """The precision policies of the tenant, their shadows, and the gates."""
 
     @property
     def targets(self) -> tuple[str, ...]:

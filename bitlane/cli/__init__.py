@@ -1,4 +1,4 @@
-"""The command line: chat, generate, explain, models, cancel, resume.
+"""The command line: chat, generate, explain, models, cancel, resume, policy, gates.
 
 Exit codes: 0 done, 1 the server said no, 2 wrong usage, 130 Ctrl-C.
 """
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # gRPC is loaded only now, so that --help and wrong usage answer at once.
         from bitlane.cli.commands import run  # noqa: PLC0415
 
-        run(arguments, terminal)
+        good = run(arguments, terminal)
         sys.stdout.flush()
     except BitlaneError as error:
         from bitlane.cli.report import lines  # noqa: PLC0415
@@ -37,4 +37,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader, such as `head`, has had enough. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return REFUSED
-    return OK
+    return OK if good else REFUSED

@@ -78,8 +78,8 @@ def _prompt(arguments: Namespace) -> str:
     return sys.stdin.read().rstrip("\n") if arguments.prompt == "-" else arguments.prompt
 
 
-def run(arguments: Namespace, terminal: Terminal) -> None:
-    """Runs the command that was chosen."""
+def run(arguments: Namespace, terminal: Terminal) -> bool:
+    """Runs the command that was chosen; false when it found something wrong that is no error."""
     with connect(arguments) as client:
         match arguments.command:
             case "generate":
@@ -97,8 +97,17 @@ def run(arguments: Namespace, terminal: Terminal) -> None:
             case "resume":
                 stream = client.resume(arguments.request_id, arguments.next_index)
                 show(stream, terminal, json=hasattr(arguments, "json"))
+            case "policy":
+                from bitlane.cli.policy import policy  # noqa: PLC0415  # few need it
+
+                return policy(client, arguments, terminal)
+            case "gates":
+                from bitlane.cli.policy import gates  # noqa: PLC0415
+
+                gates(client, arguments, terminal)
             case unknown:
                 raise AssertionError(f"the parser let {unknown!r} through")
+    return True
 
 
 def show(stream: Stream, terminal: Terminal, *, json: bool) -> None:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import get_args
 
+from bitlane.cli.policy_parser import add_policy_commands
 from bitlane.types import PrecisionName, PriorityName, TaskName
 from bitlane.version import read_version
 
@@ -155,6 +156,7 @@ def build() -> argparse.ArgumentParser:
     )
     resume.add_argument("request_id", metavar="ID")
     resume.add_argument("--from", dest="next_index", metavar="N", type=int, default=0, help="first chunk; default 0")
+    add_policy_commands(command, connection, output)
     return parser
 
 

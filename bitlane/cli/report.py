@@ -76,10 +76,13 @@ def show_explanation(found: Explanation, terminal: Terminal) -> None:
         ("task", f"{words(decision.task)} ({decision.task_source.value}, {decision.task_confidence:.0%} sure)"),
         ("sensitivity", decision.sensitivity.value),
         ("fp4 gate", words(decision.gate)),
+        ("risk", f"{decision.risk:.2f} that it needs FP8" if decision.risk is not None else "not scored"),
         ("rule", decision.rule or "none"),
         ("policy", decision.policy_version or "default"),
-        ("prompt", f"about {found.estimated_prompt_tokens} tokens"),
+        ("prompt", f"about {found.estimated_prompt_tokens} tokens, language {found.language}"),
     ]
+    if decision.ignored_field:
+        rows.append(("ignored", f"{decision.ignored_field}, which this tenant's clients may not ask for"))
     for name, value in rows:
         terminal.line(f"  {terminal.dim(name.ljust(11))}  {value}")
     terminal.line()

@@ -1,0 +1,173 @@
+"""Policies, replays, shadows and gates in words."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from bitlane.cli.report import words
+from bitlane.cli.terminal import Terminal, harmless
+from bitlane.policy_types import (
+    Finding,
+    Gate,
+    PolicyChange,
+    PolicyVersion,
+    ReplayOutcome,
+    ReplayResult,
+    ReplayRow,
+    Shadow,
+)
+from bitlane.types import DecisionReason, GateState, Precision
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_EXCERPT = 60  # characters
+NO_ETAG = "none"
+
+
+def as_json(result: "DataclassInstance | Sequence[DataclassInstance]") -> str:
+    """A result, or a list of them, as JSON; the fields are those of the SDK's types."""
+    plain = [asdict(each) for each in result] if isinstance(result, Sequence) else asdict(result)
+    return json.dumps(plain, indent=2, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def header(found: PolicyVersion) -> str:
+    """A comment that `put` reads the etag from."""
+    if not found.version:
+        return f"# bitlane policy of {found.tenant}, as the server's configuration has it, etag {NO_ETAG}"
+    return f"# bitlane policy of {found.tenant}, version {found.version}, etag {found.etag}, by {found.author}"
+
+
+def show_findings(what: str, findings: Sequence[Finding], terminal: Terminal) -> None:
+    for finding in findings:
+        terminal.line(f"{terminal.strong(what)}  {finding}")
+
+
+def show_changes(changes: Sequence[PolicyChange], terminal: Terminal) -> None:
+    if not changes:
+        terminal.note("no difference")
+        return
+    for change in changes:
+        terminal.line(change.path)
+        if change.before:
+            terminal.line(f"  - {change.before}")
+        if change.after:
+            terminal.line(f"  + {change.after}")
+
+
+def show_versions(versions: Sequence[PolicyVersion], terminal: Terminal) -> None:
+    if not versions:
+        terminal.note("no live policy yet: the server's configuration has it")
+        return
+    rows = [(str(v.version), _time(v.created_at), v.author, v.etag, v.note) for v in versions]
+    terminal.table(("version", "put", "by", "etag", "note"), rows)
+
+
+def show_replay(rows: Sequence[ReplayRow], results: Sequence[ReplayResult], examples: int, terminal: Terminal) -> None:
+    """Counts, the share in FP4 before and after, what moves, and some of it."""
+    moved = [(row, result) for row, result in zip(rows, results, strict=True) if result.moved]
+    reasons = sum(result.before != result.after for result in results) - len(moved)
+    terminal.line(f"{len(results)} requests, {len(moved)} would move, {reasons} more for another reason or rule")
+    terminal.line()
+    terminal.table(
+        ("", "before", "after"),
+        [
+            ("in FP4", _share(r.before for r in results), _share(r.after for r in results)),
+            ("refused", _refused(r.before for r in results), _refused(r.after for r in results)),
+        ],
+    )
+    if not moved:
+        return
+    counts = Counter((result.task, _short(result.before), _short(result.after)) for _, result in moved)
+    terminal.line()
+    terminal.table(
+        ("requests", "task", "before", "after"),
+        [(str(n), words(task), before, after) for (task, before, after), n in counts.most_common(20)],
+    )
+    terminal.line()
+    for row, result in moved[:examples]:
+        terminal.line(f"{_short(result.before)} -> {_short(result.after)}  {_excerpt(row)}")
+
+
+def show_shadow(shadow: Shadow | None, terminal: Terminal) -> None:
+    if shadow is None:
+        terminal.note("no shadow policy is attached")
+        return
+    share = f" ({shadow.differing / shadow.requests:.1%})" if shadow.requests else ""
+    policy = shadow.policy
+    terminal.line(f"shadow {policy.version} of {policy.tenant}, by {policy.author} at {_time(policy.created_at)}")
+    terminal.line(f"{shadow.requests} requests, {shadow.differing} of them in another precision{share}")
+    if shadow.counts:
+        terminal.line()
+        rows = [
+            (
+                str(count.requests),
+                _pair(count.acted_precision, count.acted_reason),
+                _pair(count.shadow_precision, count.shadow_reason),
+            )
+            for count in shadow.counts
+        ]
+        terminal.table(("requests", "acted", "shadow"), rows)
+
+
+def show_gates(gates: Sequence[Gate], terminal: Terminal) -> None:
+    """Those that somebody has said something about; the others in one line."""
+    told = [gate for gate in gates if gate.author]
+    if told:
+        rows = [
+            (
+                gate.model,
+                gate.checkpoint_digest[:19] or "-",
+                words(gate.task),
+                gate.state.value,
+                gate.author,
+                _time(gate.set_at),
+                harmless(gate.evidence.replace("\n", " "))[:_EXCERPT],
+            )
+            for gate in told
+        ]
+        terminal.table(("model", "checkpoint", "task", "state", "by", "set", "evidence"), rows)
+    rest = [gate for gate in gates if not gate.author and gate.state is GateState.UNVALIDATED]
+    if rest:
+        terminal.note(f"{len(rest)} more are unvalidated")
+    if not gates:
+        terminal.note("no FP4 pool serves, and nothing was written about any")
+
+
+def _share(outcomes: Iterable[ReplayOutcome]) -> str:
+    listed = list(outcomes)
+    fp4 = sum(outcome.precision is Precision.FP4 for outcome in listed)
+    return f"{fp4} ({fp4 / max(1, len(listed)):.1%})"
+
+
+def _refused(outcomes: Iterable[ReplayOutcome]) -> str:
+    return str(sum(bool(outcome.refusal) for outcome in outcomes))
+
+
+def _short(outcome: ReplayOutcome) -> str:
+    rule = f" {outcome.rule}" if outcome.rule else ""
+    return _pair(outcome.precision, outcome.reason) + rule
+
+
+def _pair(precision: Precision | None, reason: DecisionReason | None) -> str:
+    return f"{precision.value} {words(reason)}" if precision and reason else "refused"
+
+
+def _excerpt(row: ReplayRow) -> str:
+    text = row.text
+    if text is None and row.messages:
+        last = row.messages[-1]
+        text = last["content"] if isinstance(last, dict) else last.content
+    flat = harmless(" ".join((text or "").split()))
+    return flat if len(flat) <= _EXCERPT else flat[: _EXCERPT - 3] + "..."
+
+
+def _time(moment: datetime | None) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else "-"
