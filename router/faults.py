@@ -84,12 +84,7 @@ def unauthenticated() -> Fault:
 
 def no_tenant() -> Fault:
     """An operator's key where a tenant has to be named."""
-    return Fault(
-        grpc.StatusCode.INVALID_ARGUMENT,
-        "FIELD_INVALID",
-        "tenant: an operator's key belongs to no tenant; name one",
-        violations=(Violation("tenant", "is empty; an operator's key belongs to no tenant, so name one"),),
-    )
+    return invalid([Violation("tenant", "is empty; an operator's key belongs to no tenant, so name one")])
 
 
 def unknown_tenant(tenant: str) -> Fault:

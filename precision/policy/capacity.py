@@ -52,4 +52,5 @@ def browns_out(policy: Policy, fp8: PoolView, fp4: PoolView) -> bool:
 
 def load(pool: PoolView) -> str:
     """A pool's state for people."""
-    return f"{pool.name}: {pool.workers} workers, {pool.waiting} waiting for {pool.slots} slots"
+    workers = f"{pool.workers} worker{'' if pool.workers == 1 else 's'}"
+    return f"{pool.name}: {workers}, {pool.waiting} waiting for {pool.slots} slots"

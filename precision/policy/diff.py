@@ -22,9 +22,9 @@ class Change:
 
 
 def diff(old: Policy, new: Policy) -> list[Change]:
-    """All differences, in the order of a document."""
+    """All differences: in the order of the new document, then what is gone."""
     before, after = dict(_values(old)), dict(_values(new))
-    paths = [*before, *(path for path in after if path not in before)]
+    paths = [*after, *(path for path in before if path not in after)]
     changes = [Change(path, before.get(path, ""), after.get(path, "")) for path in paths]
     return [change for change in changes if change.before != change.after]
 
@@ -76,10 +76,8 @@ def _conditions(match: Match) -> Iterator[tuple[str, str]]:
 
 
 def _part(name: str, part: Spill | Brownout | None) -> Iterator[tuple[str, str]]:
-    if part is None:
-        yield name, "false"
-        return
-    for field in fields(part):
+    yield name, _text(part is not None)
+    for field in fields(part) if part is not None else ():
         yield f"{name}.{field.name}", _text(getattr(part, field.name))
 
 

@@ -4,6 +4,8 @@ from workers.engines.scripted import scripted_text, scripted_token
 
 ACME = "bl_local_acme"
 GLOBEX = "bl_local_globex"
+ACME_ADMIN = "bl_local_acme_admin"
+OPERATOR = "bl_local_admin"
 
 
 def expected_tokens(prompt: str, count: int) -> tuple[int, ...]:

@@ -10,13 +10,20 @@ import pytest
 
 from bitlane.rpc.v1 import status_pb2
 from bitlane.v1 import inference_pb2 as pb
+from bitlane.v1 import policy_pb2 as ppb
 from deploy.local.processes import Process
 from deploy.local.stack import Stack
 from tests.process.scripted import ACME, GLOBEX, expected_text
 
 _GENERATE = "/bitlane.v1.InferenceService/Generate"
 _MIB = 1 << 20
-_SERVICE = pb.DESCRIPTOR.services_by_name["InferenceService"]
+# Every method of every service of ours, so that no new one is forgotten.
+METHODS = [
+    f"/{service.full_name}/{method.name}"
+    for file in (pb.DESCRIPTOR, ppb.DESCRIPTOR)
+    for service in file.services_by_name.values()
+    for method in service.methods
+]
 
 
 # Values out of range are the point here, and the stubs would refuse them.
@@ -233,7 +240,7 @@ def test_random_bytes_at_the_port(stack: Stack) -> None:
         connection.sendall(preface + noise.randbytes(500))
 
 
-@pytest.mark.parametrize("method", [method.name for method in _SERVICE.methods])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -251,7 +258,7 @@ def test_no_method_without_a_credential(
     channel: grpc.Channel, method: str, metadata: tuple[tuple[str, str], ...]
 ) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        call(channel, f"/bitlane.v1.InferenceService/{method}", b"", key=None, metadata=metadata)
+        call(channel, method, b"", key=None, metadata=metadata)
     code, status = status_of(caught.value)
     assert code is grpc.StatusCode.UNAUTHENTICATED
     assert status.message == "a valid API key is needed: send the metadata `authorization: Bearer bl_...`"
@@ -264,3 +271,4 @@ def test_health_and_reflection_are_open(channel: grpc.Channel) -> None:
     invoke = cast("Callable[..., Iterator[bytes]]", channel.stream_stream(method))
     (listing,) = list(invoke(iter([b"\x3a\x00"]), timeout=10))  # list_services
     assert b"bitlane.v1.InferenceService" in listing
+    assert b"bitlane.v1.PolicyService" in listing
