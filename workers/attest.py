@@ -19,8 +19,8 @@ def attest(profile: Profile, pool: str, precision: Precision) -> None:
     if profile.precision is not precision:
         raise ProfileMismatchError(
             f"pool {pool} is {precision.name}, and this engine computes in {profile.precision.name} "
-            f"({profile.weight_format} weights); "
-            f"serve pool {pool.rpartition('/')[0]}/{profile.precision.name.lower()}, or load a {precision.name} checkpoint"
+            f"({profile.weight_format} weights); serve pool "
+            f"{pool.rpartition('/')[0]}/{profile.precision.name.lower()}, or load a {precision.name} checkpoint"
         )
     needed = _NATIVE_FROM.get(precision)
     if profile.compute_path is ComputePath.NATIVE and needed is not None:
