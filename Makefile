@@ -56,5 +56,6 @@ proto: .venv-proto/.proto  ## Generate the code of proto/ into bitlane/
 lock:  ## Resolve the dependency groups again into requirements/ (needs uv)
 	tools/lock.sh
 
-bench: $(VENV)/.dev  ## Speed of the reference engine, and of the formats
+bench: $(VENV)/.dev  ## Speed of the reference engine, of the formats, and of the policy
 	$(BIN)/python -m bench.reference_engine
+	$(BIN)/python -m bench.policy
