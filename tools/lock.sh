@@ -12,4 +12,6 @@ for group in local router worker; do
   compile --group "$group" -c requirements/dev.txt -o "requirements/$group.txt"
 done
 compile --group proto -o requirements/proto.txt
+compile --group train -c requirements/dev.txt -o requirements/train.txt
 compile --no-deps requirements/model.in -o requirements/model.txt
+compile --no-deps requirements/train-model.in -o requirements/train-model.txt
