@@ -45,10 +45,8 @@ def classify(text: str, earlier: Sequence[str] = (), /) -> Guess:
 def judge(text: str, earlier: Sequence[str], model: Weights) -> Guess:
     """What a model says of a prompt."""
     prompt = judged(text, earlier)
-    if not prompt.text.strip():
-        return _UNSURE
     row = extract(prompt)
-    if is_unknown(prompt.text, row, model):
+    if not row.words or is_unknown(prompt.text, row, model):
         return _UNSURE
     return guess(scores(row, model), model)
 

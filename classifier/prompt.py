@@ -39,8 +39,10 @@ def judged(text: str, earlier: Sequence[str] = ()) -> Prompt:
     """
     turn, said = _last_turn(text)
     before = [*earlier, *said]
-    characters = len(turn)
-    turn = without_claims(_cut(turn, JUDGED_CHARACTERS))
+    whole = _cut(turn.strip(), JUDGED_CHARACTERS)
+    characters = len(turn) - len(whole)
+    turn = without_claims(whole).lstrip()
+    characters += len(turn)
     if before and len(turn) <= _FOLLOW_UP_CHARACTERS and _FOLLOW_UP.match(turn):
         turn = _cut(before[-1], JUDGED_CHARACTERS // 4) + "\n" + turn
     return Prompt(turn, characters)

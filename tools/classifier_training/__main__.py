@@ -2,6 +2,8 @@
 
 import argparse
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from scipy.sparse import csr_matrix
 from classifier.features import BUCKETS, Row, extract
 from classifier.model import DENSE_LIMIT, WORDS_PRIOR, log_odds
 from classifier.prompt import judged
-from classifier.scores import Judged, by_slice, score
+from classifier.scores import Judged, Scores, by_slice, score
 from classifier.weights import WEIGHTS
 from precision.tasks import Sensitivity, Task
 from tools.classifier_training.fit import Fitted, Settings, fit
@@ -49,8 +51,8 @@ class Matrices:
         )
         self.dense = np.hstack([settings.dense_scale * scaled, settings.vector_scale * means]).astype(np.float32)
 
-    def _mean(self, words: object, place: dict[str, int]) -> Floats:
-        rows = [place[word] for word in words if word in place]  # pyright: ignore
+    def _mean(self, words: Sequence[str], place: dict[str, int]) -> Floats:
+        rows = [place[word] for word in words if word in place]
         weight = self.word_weight[rows]
         return weight @ self.vectors[rows] / (weight.sum() + WORDS_PRIOR)
 
@@ -154,12 +156,8 @@ def _quantile(odds: Floats) -> float:
     return float(np.sort(odds)[int((1 - RECALL) * len(odds))])
 
 
-def _plain(scores: object) -> dict[str, float | int | None]:
-    return {
-        name: round(value, 4) if isinstance(value, float) else value
-        for name in scores.__dataclass_fields__  # pyright: ignore
-        for value in (getattr(scores, name),)
-    }
+def _plain(scores: Scores) -> dict[str, float | int | None]:
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(scores).items()}
 
 
 if __name__ == "__main__":
