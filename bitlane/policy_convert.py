@@ -58,8 +58,8 @@ def shadow(message: pb.GetShadowPolicyResponse) -> t.Shadow | None:
 
 def _count(message: pb.ShadowCount) -> t.ShadowCount:
     return t.ShadowCount(
-        acted_precision=_precision(message.acted_precision),
-        acted_reason=_reason(message.acted_reason),
+        acted_precision=_precision(message.acted_precision) if message.acted_precision else None,
+        acted_reason=_reason(message.acted_reason) if message.acted_reason else None,
         shadow_precision=_precision(message.shadow_precision) if message.shadow_precision else None,
         shadow_reason=_reason(message.shadow_reason) if message.shadow_reason else None,
         requests=message.requests,

@@ -137,8 +137,9 @@ class ReplayResult:
 class ShadowCount:
     """How often the acting policy decided one thing and the shadow another."""
 
-    acted_precision: Precision
-    acted_reason: DecisionReason
+    acted_precision: Precision | None
+    """None when the acting policy refused."""
+    acted_reason: DecisionReason | None
     shadow_precision: Precision | None
     """None when the shadow would have refused."""
     shadow_reason: DecisionReason | None
@@ -153,7 +154,7 @@ class Shadow:
     requests: int
     """Since it was attached; those of the last second perhaps not counted yet."""
     differing: int
-    """Those for which another precision would have served."""
+    """Those for which another precision would have served, or which only one of the policies refuses."""
     counts: tuple[ShadowCount, ...]
     """Most frequent first."""
 

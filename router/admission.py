@@ -78,8 +78,9 @@ class Admission:
         """
         model, features = self._examine(request, tenant, path)
         policy, gates, pools = self._rulebook.for_decision(tenant, model)
-        decision = _accept(decide(features, policy, gates, pools), path)
-        self._shadows.observe(tenant.id, features, gates, pools, decision)
+        outcome = decide(features, policy, gates, pools)
+        self._shadows.observe(tenant.id, features, gates, pools, outcome)
+        decision = _accept(outcome, path)
         request_id = request.request_id or f"req-{secrets.token_hex(12)}"
         job = _job(request, request_id, tenant, model, features, trace)
         admission = job_pb2.Admission(

@@ -45,11 +45,10 @@ def outcome_message(outcome: Decision | Refusal) -> ppb.ReplayOutcome:
 
 
 def count_message(count: Count) -> ppb.ShadowCount:
-    message = ppb.ShadowCount(
-        acted_precision=pb.Precision.ValueType(count.acted[0]),
-        acted_reason=pb.DecisionReason.ValueType(count.acted[1]),
-        requests=count.requests,
-    )
+    message = ppb.ShadowCount(requests=count.requests)
+    if count.acted is not None:
+        message.acted_precision = pb.Precision.ValueType(count.acted[0])
+        message.acted_reason = pb.DecisionReason.ValueType(count.acted[1])
     if count.shadow is not None:
         message.shadow_precision = pb.Precision.ValueType(count.shadow[0])
         message.shadow_reason = pb.DecisionReason.ValueType(count.shadow[1])

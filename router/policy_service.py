@@ -183,6 +183,9 @@ class PolicyService:
 
     def _read(self, text: str, field: str) -> Policy:
         """The policy of a document in a request. Raises Fault, each path behind the field's name."""
+        if not text.strip():
+            # An empty file is more often a mistake than a wish; and an empty text stands for a detached shadow.
+            raise invalid([Violation(field, "is empty; write {} for the product's defaults")])
         try:
             return read_policy(text, _UNTITLED)
         except PolicyInvalid as error:

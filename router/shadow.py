@@ -8,7 +8,7 @@ import structlog
 
 from broker.documents import Documents
 from broker.types import BrokerUnavailable
-from precision.decision import Decision, Features, Reason
+from precision.decision import Decision, Features, Reason, Refusal
 from precision.policy import Gates, Pools, decide
 from precision.profile import Precision
 from router.policies import Live, ShadowBook
@@ -20,15 +20,16 @@ _MOST_WAITING = 20_000  # requests; a flood beyond is not counted rather than ke
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How often the acting policy decided one thing and the shadow another. None: the shadow refused."""
+    """How often the acting policy decided one thing and the shadow another. None: it refused."""
 
-    acted: tuple[Precision, Reason]
+    acted: tuple[Precision, Reason] | None
     shadow: tuple[Precision, Reason] | None
     requests: int
 
     @property
     def differs(self) -> bool:
-        return self.shadow is None or self.shadow[0] is not self.acted[0]
+        """Whether another precision would have served, or only one of them refused."""
+        return (self.acted and self.acted[0]) is not (self.shadow and self.shadow[0])
 
 
 def counters_of(tenant: str, version: int) -> str:
@@ -42,11 +43,11 @@ class Shadows:
     def __init__(self, book: ShadowBook, documents: Documents) -> None:
         self._book = book
         self._documents = documents
-        self._waiting: list[tuple[Live, str, Features, Gates, Pools, Decision]] = []
+        self._waiting: list[tuple[Live, str, Features, Gates, Pools, Decision | Refusal]] = []
         self._counts: dict[str, Counter[str]] = {}
 
-    def observe(self, tenant: str, features: Features, gates: Gates, pools: Pools, acted: Decision) -> None:
-        """Notes a decision, if the tenant has a shadow. Cheap: it is judged later."""
+    def observe(self, tenant: str, features: Features, gates: Gates, pools: Pools, acted: Decision | Refusal) -> None:
+        """Notes an outcome, if the tenant has a shadow. Cheap: it is judged later."""
         live = self._book.all.get(tenant)
         if live is not None and len(self._waiting) < _MOST_WAITING:
             self._waiting.append((live, tenant, features, gates, pools, acted))
@@ -86,19 +87,21 @@ class Shadows:
         """
         found = await self._documents.counts(counters_of(tenant, version))
         counts = [_count(field, requests) for field, requests in found.items()]
-        return sorted(counts, key=lambda count: (-count.requests, count.acted, count.shadow or ()))
+        return sorted(counts, key=lambda count: (-count.requests, count.acted or (), count.shadow or ()))
 
 
-def _field(acted: Decision, shadow: object) -> str:
-    after = f"{shadow.precision.name}:{shadow.reason.name}" if isinstance(shadow, Decision) else ""
-    return f"{acted.precision.name}:{acted.reason.name}|{after}"
+def _field(acted: Decision | Refusal, shadow: Decision | Refusal) -> str:
+    """The name of the counter for a pair of outcomes."""
+    return "|".join(f"{o.precision.name}:{o.reason.name}" if isinstance(o, Decision) else "" for o in (acted, shadow))
 
 
 def _count(field: str, requests: int) -> Count:
     acted, _, shadow = field.partition("|")
-    return Count(_pair(acted), _pair(shadow) if shadow else None, requests)
+    return Count(_pair(acted), _pair(shadow), requests)
 
 
-def _pair(text: str) -> tuple[Precision, Reason]:
+def _pair(text: str) -> tuple[Precision, Reason] | None:
+    if not text:
+        return None
     precision, _, reason = text.partition(":")
     return Precision[precision], Reason[reason]

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from bitlane.cli.report import words
 from bitlane.cli.terminal import Terminal, harmless
@@ -13,6 +13,8 @@ from bitlane.policy_types import (
     Finding,
     Gate,
     PolicyChange,
+    PolicyCheck,
+    PolicyPut,
     PolicyVersion,
     ReplayOutcome,
     ReplayResult,
@@ -21,14 +23,12 @@ from bitlane.policy_types import (
 )
 from bitlane.types import DecisionReason, GateState, Precision
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
+_Result: TypeAlias = Gate | PolicyChange | PolicyCheck | PolicyPut | PolicyVersion | ReplayResult | Shadow
 _EXCERPT = 60  # characters
 NO_ETAG = "none"
 
 
-def as_json(result: "DataclassInstance | Sequence[DataclassInstance]") -> str:
+def as_json(result: _Result | Sequence[_Result]) -> str:
     """A result, or a list of them, as JSON; the fields are those of the SDK's types."""
     plain = [asdict(each) for each in result] if isinstance(result, Sequence) else asdict(result)
     return json.dumps(plain, indent=2, ensure_ascii=False, default=_plain)

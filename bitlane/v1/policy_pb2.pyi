@@ -570,10 +570,11 @@ class ShadowCount(Message):
     SHADOW_REASON_FIELD_NUMBER: int
     REQUESTS_FIELD_NUMBER: int
     acted_precision: Precision.ValueType
+    """Neither is set when the acting policy refused."""
     acted_reason: DecisionReason.ValueType
     shadow_precision: Precision.ValueType
+    """Neither is set when the shadow would have refused."""
     shadow_reason: DecisionReason.ValueType
-    """Not set, as is the precision, when the shadow would have refused."""
     requests: int
     def __init__(
         self,

@@ -21,6 +21,7 @@ Plain: TypeAlias = "dict[str, Plain] | list[Plain] | str | int | float | bool | 
 # The C parser where PyYAML has it: the same events, ten times as fast.
 _Loader = cast("Any", getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
+_LINE_BREAKS = re.compile("[\x85\u2028\u2029]")
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]{1,32}|[0-9]{1,32}(\.[0-9]{0,32})?)([eE][-+]?[0-9]{1,3})?")
 _WORDS: dict[str, bool | None] = {
@@ -45,6 +46,10 @@ def read_text(text: str) -> Plain:
         raise TextInvalid(f"has {size} bytes; a document has at most {MAX_BYTES}")
     if (at := text.find("\0")) >= 0:
         raise TextInvalid(f"has a NUL character at position {at}; remove it")
+    if (line_break := _LINE_BREAKS.search(text)) is not None:
+        raise TextInvalid(
+            f"has the line break U+{ord(line_break[0]):04X}, which YAML and JSON read differently; remove it"
+        )
     if text.lstrip().startswith("{"):
         # JSON is nearly YAML; its escapes of characters beyond the first plane are not.
         text = _yaml_of_json(text)

@@ -166,6 +166,7 @@ FAULTS: list[tuple[str, str, str]] = [
     ("map: !!binary aGk=", "", "is not allowed"),
     ("map: {code: FP8}\nmap: {}", "", "line 2, column 1: the key 'map' is there twice"),
     ("{} \n---\n{}", "", "a second document begins"),
+    ('{"description": "a\u2028b"}', "", "the line break U+2028"),
     ("map: {\0}", "", "a NUL character at position 6"),
     ("[" * 50_000, "", "nested more than 8 levels deep"),
     ("{a: " * 9 + "1" + "}" * 9, "", "nested more than 8 levels deep"),
