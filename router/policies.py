@@ -30,14 +30,6 @@ class PolicyBook:
         live = self._live.get(tenant)
         return live.policy if live else self._seeds[tenant].policy
 
-    def text(self, tenant: str) -> str:
-        """The document of the acting policy."""
-        live = self._live.get(tenant)
-        return live.document.text if live else self._seeds[tenant].text
-
-    def seed_text(self, tenant: str) -> str:
-        return self._seeds[tenant].text
-
     def load(self, key: str, document: Document) -> None:
         self._live[key] = Live(document, _read(document, f"{key}-{document.version}"))
 
