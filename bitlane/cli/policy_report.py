@@ -136,7 +136,7 @@ def show_gates(gates: Sequence[Gate], terminal: Terminal) -> None:
         terminal.table(("model", "checkpoint", "task", "state", "by", "set", "evidence"), rows)
     rest = [gate for gate in gates if not gate.author and gate.state is GateState.UNVALIDATED]
     if rest:
-        terminal.note(f"{len(rest)} more are unvalidated")
+        terminal.note(f"{len(rest)} {'more' if told else 'task classes'} are unvalidated")
     if not gates:
         terminal.note("no FP4 pool serves, and nothing was written about any")
 

@@ -26,7 +26,7 @@ async def running(client: bitlane.AsyncClient) -> int:
     ("task", "precision", "reason"),
     [
         ("chat", "fp4", "low_sensitivity"),
-        ("factual_qa", "fp4", "gate_passed"),
+        ("factual_qa", "fp8", "gate_not_passed"),
         ("code", "fp8", "gate_not_passed"),
         ("math", "fp8", "high_sensitivity"),
         ("legal", "fp8", "critical_sensitivity"),

@@ -148,6 +148,7 @@ async def test_a_bad_document_never_replaces_a_good_one(
 
 
 async def test_quarantine_moves_the_traffic_at_once(operator: AsyncPolicies, clients: Clients) -> None:
+    await operator.set_gate("smollm2", "factual_qa", "passed")
     await everywhere(clients, lambda client: decided(client, "factual_qa", "fp4"))
     (gate,) = await operator.set_gate("smollm2", "factual_qa", "quarantined", evidence="fell by nine points")
     assert (gate.author, gate.evidence, gate.state.value) == ("operator/local", "fell by nine points", "quarantined")
