@@ -3,7 +3,7 @@
     import bitlane
 
     with bitlane.Client("localhost:50051") as client:
-        for delta in client.stream("Write a haiku about rain.", model="smollm2"):
+        for delta in client.stream(messages=[{"role": "user", "content": "Write a haiku."}], model="smollm2"):
             print(delta.text, end="", flush=True)
 
 `Client` blocks and `AsyncClient` is for asyncio; both have the same calls. Errors are drawn as a tree in

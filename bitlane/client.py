@@ -37,7 +37,7 @@ class AsyncClient:
     """Talks to bitlane from asyncio code.
 
         async with AsyncClient("localhost:50051") as client:
-            reply = await client.generate("What is 17 * 23?", model="smollm2", task="math")
+            reply = await client.generate("The capital of France is", model="smollm2", max_tokens=8)
             print(reply.text, reply.precision, reply.decision.reason)
 
     Nothing is connected until the first call. One client serves any number of calls at once; it belongs to the event

@@ -30,7 +30,7 @@ from bitlane.types import (
 class Stream:
     """One reply as it is generated. Iterate over it for its deltas:
 
-        with client.stream("Tell me a story", model="smollm2") as stream:
+        with client.stream(messages=[{"role": "user", "content": "Tell me a story."}], model="smollm2") as stream:
             for delta in stream:
                 print(delta.text, end="", flush=True)
         print(stream.finished.receipt)
@@ -112,7 +112,7 @@ class Client:
     """Talks to bitlane from blocking code.
 
         with Client("localhost:50051") as client:
-            reply = client.generate("What is 17 * 23?", model="smollm2", task="math")
+            reply = client.generate("The capital of France is", model="smollm2", max_tokens=8)
             print(reply.text, reply.precision, reply.decision.reason)
 
     Nothing is connected until the first call, which also starts the client's one background thread. Any number of

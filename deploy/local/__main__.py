@@ -50,8 +50,9 @@ In another terminal:
 or in Python:
 
   import bitlane
+  question = [{{"role": "user", "content": "What is the capital of France?"}}]
   with bitlane.Client("{stack.target}", api_key="{_KEY}") as client:
-      print(client.generate("What is the capital of France?", model="smollm2").text)
+      print(client.generate(messages=question, model="smollm2").text)
 
 Logs are in {stack.folder} while it runs. Ctrl-C stops everything.""",
             flush=True,
