@@ -22,7 +22,7 @@ class Options(TypedDict, total=False):
     max_tokens: int | None
     """Most tokens to generate. Default 256."""
     temperature: float | None
-    """0 is greedy. Default 0.7, 0 to 2."""
+    """0 is greedy. 0 to 2; default: what the model is configured with, else 0.7."""
     top_p: float | None
     """Nucleus sampling. Default 1 (off), above 0 to 1."""
     top_k: int | None

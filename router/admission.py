@@ -1,6 +1,5 @@
 """From a request to a queued one: validate, find the model, decide, submit."""
 
-import hashlib
 import secrets
 from dataclasses import dataclass
 
@@ -16,12 +15,11 @@ from router.config import Config, ModelConfig, TenantConfig
 from router.convert import decision_message, step_messages
 from router.faults import Fault, Violation, invalid, unknown_model
 from router.features import extract_features
+from router.job import digest_of, make_job
 from router.rulebook import Rulebook
 from router.shadow import Shadows
 from router.validation import Bounds, check_request
 
-DEFAULT_MAX_TOKENS = 256
-DEFAULT_TEMPERATURE = 0.7
 _REFUSAL_CODES = {
     RefusalReason.PRECISION_NOT_ALLOWED: grpc.StatusCode.PERMISSION_DENIED,
     RefusalReason.PRECISION_UNAVAILABLE: grpc.StatusCode.FAILED_PRECONDITION,
@@ -82,7 +80,7 @@ class Admission:
         self._shadows.observe(tenant.id, features, gates, pools, outcome)
         decision = _accept(outcome, path)
         request_id = request.request_id or f"req-{secrets.token_hex(12)}"
-        job = _job(request, request_id, tenant, model, features, trace)
+        job = make_job(request, request_id, tenant, model, features, trace)
         admission = job_pb2.Admission(
             decision=decision_message(decision),
             disconnect_grace_ms=request.disconnect_grace.ToMilliseconds(),
@@ -91,7 +89,7 @@ class Admission:
         submission = Submission(
             ref=RequestRef(tenant.id, request_id),
             pool=decision.pool,
-            digest=_digest(request),
+            digest=digest_of(request),
             job=job.SerializeToString(),
             decision=admission.SerializeToString(),
             router=self._router,
@@ -147,49 +145,3 @@ def _accept(outcome: Decision | Refusal, path: str) -> Decision:
         violations=(Violation(path + outcome.field, outcome.message),) if outcome.field else (),
         retry_after_s=_RETRY_AFTER_S if outcome.reason is RefusalReason.POOL_UNAVAILABLE else None,
     )
-
-
-def _digest(request: pb.GenerateRequest) -> str:
-    """Of everything but the id: what must be equal for two requests with one id to be the same."""
-    body = pb.GenerateRequest()
-    body.CopyFrom(request)
-    body.ClearField("request_id")
-    return hashlib.sha256(body.SerializeToString(deterministic=True)).hexdigest()
-
-
-def _job(
-    request: pb.GenerateRequest,
-    request_id: str,
-    tenant: TenantConfig,
-    model: ModelConfig,
-    features: Features,
-    trace: tuple[str, str],
-) -> job_pb2.Job:
-    """The validated request with every default filled in."""
-    job = job_pb2.Job(
-        request_id=request_id,
-        tenant=tenant.id,
-        model=model.name,
-        prompt=request.prompt,
-        messages=request.messages,
-        sampling=request.sampling,
-        priority=request.priority or pb.PRIORITY_STANDARD,
-        conversation_id=request.conversation_id,
-        traceparent=trace[0],
-        tracestate=trace[1],
-    )
-    if request.HasField("guided"):
-        job.guided.CopyFrom(request.guided)
-    sampling = job.sampling
-    if not sampling.HasField("max_tokens"):
-        room = model.context_tokens - features.prompt_tokens
-        sampling.max_tokens = max(1, min(DEFAULT_MAX_TOKENS, room))
-    if not sampling.HasField("temperature"):
-        sampling.temperature = DEFAULT_TEMPERATURE
-    if not sampling.HasField("top_p"):
-        sampling.top_p = 1.0
-    if not sampling.HasField("top_k"):
-        sampling.top_k = 0
-    if not sampling.HasField("seed"):
-        sampling.seed = secrets.randbits(64)
-    return job

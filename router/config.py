@@ -66,6 +66,7 @@ class ModelConfig(_Part):
 
     name: Name
     context_tokens: int = Field(ge=16)  # prompt and output together
+    default_temperature: float = Field(default=0.7, ge=0, le=2)  # for requests that name none
     pools: tuple[PoolConfig, ...] = Field(min_length=1)
     # State of FP4 by task class; a class that is missing is unvalidated.
     gates: Mapping[str, str] = Field(default_factory=dict)
@@ -119,9 +120,9 @@ class TenantConfig(_Part):
 
     id: Name
     keys: tuple[KeyConfig, ...] = Field(min_length=1)
-    weight: float = Field(1.0, gt=0, le=1000)  # share of a pool's tokens against other tenants' weights
+    weight: float = Field(default=1.0, gt=0, le=1000)  # share of a pool's tokens against other tenants' weights
     models: tuple[Name, ...] | None = None  # None: all
-    max_waiting: int = Field(256, ge=1)  # requests that may wait in one pool
+    max_waiting: int = Field(default=256, ge=1)  # requests that may wait in one pool
     policy: Mapping[str, object] | None = None
     policy_file: Path | None = None  # from the folder of this file
 

@@ -415,7 +415,7 @@ class SamplingParams(Message):
     max_tokens: int
     """Most tokens to generate. Default 256, at least 1, at most the model's context."""
     temperature: float
-    """0 is greedy: always the most probable token. Default 0.7, 0 to 2."""
+    """0 is greedy: always the most probable token. 0 to 2; default: what the model is configured with, else 0.7."""
     top_p: float
     """Nucleus sampling: the smallest set of tokens whose probability reaches top_p. Default 1 (off), above 0 to 1."""
     top_k: int

@@ -11,8 +11,9 @@ from precision.tasks import Task
 from router.config import load_config
 from router.gates import GateBook, GateKey, gate_text
 
-CONFIG = load_config(Path("config/local.yaml"))
-MODEL = CONFIG.models_by_name["smollm2"]
+_LOCAL = load_config(Path("config/local.yaml"))
+MODEL = _LOCAL.models_by_name["smollm2"].model_copy(update={"gates": {"factual_qa": "passed"}})
+CONFIG = _LOCAL.model_copy(update={"models": (MODEL,)})
 OLD, NEW = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
 
