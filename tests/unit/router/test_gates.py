@@ -4,16 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from broker.documents import Document
 from precision.decision import GateState
 from precision.tasks import Task
-from router.config import load_config
+from router.config import Config
 from router.gates import GateBook, GateKey, gate_text
 
-_LOCAL = load_config(Path("config/local.yaml"))
-MODEL = _LOCAL.models_by_name["smollm2"].model_copy(update={"gates": {"factual_qa": "passed"}})
-CONFIG = _LOCAL.model_copy(update={"models": (MODEL,)})
+_FILE = yaml.safe_load(Path("config/local.yaml").read_text(encoding="utf-8"))
+_FILE["models"][0]["gates"] = {"factual_qa": "passed"}
+CONFIG = Config.model_validate(_FILE)
+MODEL = CONFIG.models_by_name["smollm2"]
 OLD, NEW = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
 
