@@ -1,5 +1,6 @@
 """The trained classifier: a linear model over the features of `features.py`, and what no model should decide."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -74,11 +75,14 @@ def log_odds(total: Floats, temperature: float = 1.0) -> tuple[Floats, float]:
 def guess(total: Floats, model: Weights) -> Guess:
     """The class and the risk. They do not contradict each other: a low risk never comes with a class for FP8."""
     shares, odds = log_odds(total, model.temperature)
-    risk = float(1 / (1 + np.exp(-np.clip(odds + model.risk_shift, -30, 30))))
+    chance, risk = _logistic(odds), _logistic(odds + model.risk_shift)
     allowed = shares if risk >= 0.5 else np.where(_FP8, 0.0, shares)
     best = int(np.argmax(allowed))
-    side = float(shares[_FP8[best] == _FP8].sum())
-    return Guess(_TASKS[best], min(max(side, 0.0), 1.0), risk)
+    return Guess(_TASKS[best], chance if _FP8[best] else 1 - chance, risk)
+
+
+def _logistic(odds: float) -> float:
+    return 1 / (1 + math.exp(-min(max(odds, -30.0), 30.0)))
 
 
 def is_unknown(text: str, row: Row, model: Weights) -> bool:

@@ -17,9 +17,9 @@ class Settings:
     penalty: float = 1.0  # of the squared weights, divided by the number of rows
     iterations: int = 50  # few: stopping early regularizes too
     smoothing: float = 0.05  # of the labels: 5 to 8 in a hundred are arguable
-    dense_scale: float = 0.3  # of the features made by hand, against the hashed ones
+    dense_scale: float = 0.12  # of the features made by hand, against the hashed ones
     vector_scale: float = 0.3  # of the word vectors
-    own_weight: float = 10.0  # of the prompts written for this project, against all of one class from elsewhere
+    own_weight: float = 20.0  # of the prompts written for this project, against all of one class from elsewhere
     least_rows: int = 3  # a bucket that fewer rows use is left out
 
 
