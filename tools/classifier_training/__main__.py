@@ -23,7 +23,8 @@ from tools.classifier_training.write import pack, write
 
 Floats = NDArray[np.float32]
 
-RECALL = 0.98  # that the threshold has to reach on sources left out, and on own prompts left out
+# That the threshold has to reach on sources left out, and on own prompts left out: the goal of 0.98 and a margin.
+RECALL = 0.985
 _REPORT = WEIGHTS.with_name("training.json")
 _COMMON = 0.02  # share of prompts from which a word counts as common, and weighs less
 _FEWEST = 2  # prompts that a word must occur in to get a vector, unless the encoder knows it
