@@ -41,7 +41,9 @@ class Lexicon:
                         raise ValueError(f"lexicon: {word!r} stands outside any list")
                     self._add(word.replace("_", " "), bit)
         self._pairs = frozenset(first for first, space, _ in (w.partition(" ") for w in self._whole) if space)
-        self._inside_lengths = sorted({len(word) for word in self._inside})
+        self._inside_lengths: dict[str, set[int]] = {}  # by first character
+        for word in self._inside:
+            self._inside_lengths.setdefault(word[0], set()).add(len(word))
         self._lists = lru_cache(maxsize=_REMEMBERED)(self._look_up)
 
     def _add(self, word: str, bit: int) -> None:
@@ -81,10 +83,10 @@ class Lexicon:
             return []
         found: list[int] = []
         for run in _RUNS.findall(text):
-            for length in self._inside_lengths:
-                for start in range(len(run) - length + 1):
+            for start, character in enumerate(run):
+                for length in self._inside_lengths.get(character, ()):
                     bits = self._inside.get(run[start : start + length])
-                    if bits:
+                    if bits and start + length <= len(run):
                         found.append(bits)
         return found
 
