@@ -119,7 +119,6 @@ async def _serve(client: bitlane.AsyncClient, prompt: Prompt) -> _Served:
     async with client.stream(
         messages=[{"role": "user", "content": prompt.text}],
         model="smollm2",
-        task=prompt.task,  # pyright: ignore[reportArgumentType]: one of the names
         max_tokens=prompt.max_tokens,
         temperature=0,
     ) as stream:

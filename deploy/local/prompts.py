@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One request of the tour; the router finds its task class itself unless `task` names it."""
+    """One request of the tour; the router finds its task class itself."""
 
     tenant: str
     text: str
-    task: str | None = None
     max_tokens: int = 32
 
 
@@ -20,22 +19,20 @@ PROMPTS = (
     Prompt(
         "acme",
         'Is the sentiment of this review positive or negative? "I love this phone, the battery lasts for days."',
-        task="classification",
     ),
     Prompt(
         "acme",
         "Summarize in one sentence: The ferry leaves at seven every morning. In winter, storms often keep it in the "
         "harbour for days, and the island has to wait for bread and mail.",
-        task="summarization",
     ),
     Prompt("acme", "Write a two-line poem about the sea."),
     CAPITAL,
-    Prompt("acme", "Write a Python function that checks if a number is even.", task="code", max_tokens=40),
+    Prompt("acme", "Write a Python function that checks if a number is even.", max_tokens=40),
     Prompt("acme", "What is 2 + 2?"),
-    Prompt("acme", "What is photosynthesis?", task="science"),
-    Prompt("acme", "What is compound interest?", task="finance"),
+    Prompt("acme", "What is photosynthesis?"),
+    Prompt("acme", "What is compound interest?"),
     Prompt("globex", "Hello! How are you today?"),
-    Prompt("globex", "What is a fever?", task="medical"),
+    Prompt("globex", "What is a fever?"),
 )
 
 # Two steps. A model of 135M parameters needs examples to take steps at all; this problem was picked from some dozens
