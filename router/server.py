@@ -18,7 +18,6 @@ from grpc_reflection.v1alpha import reflection
 from bitlane.v1 import inference_pb2 as pb
 from bitlane.v1 import policy_pb2 as ppb
 from broker.client import Broker
-from broker.options import BrokerOptions
 from broker.types import BrokerUnavailable
 from classifier.model import load as load_classifier
 from router.admission import Admission
@@ -65,13 +64,7 @@ async def serve(settings: RouterSettings, config: Config) -> AsyncGenerator[int]
         OSError: the address cannot be listened on.
     """
     name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    options = BrokerOptions(
-        url=settings.broker_url.get_secret_value(),
-        shards=settings.broker_shards,
-        timeout_s=settings.broker_timeout_s,
-        resume_window_ms=round(settings.resume_window_s * 1000),
-    )
-    async with Broker(options) as broker, broker.inbox(name) as inbox:
+    async with Broker(settings.broker_options()) as broker, broker.inbox(name) as inbox:
         pools = PoolWatch(broker, config)
         relay = Relay(broker, name, settings.stream_buffer_bytes)
         rulebook = Rulebook(PolicyBook(config), GateBook(config), pools)

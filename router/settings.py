@@ -4,13 +4,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+from pydantic import Field, model_validator
+from pydantic_settings import CliApp, SettingsConfigDict
 
+from broker.settings import BrokerSettings
 from telemetry.logging import LogFormat
 
 
-class RouterSettings(BaseSettings):
+class RouterSettings(BrokerSettings):
     """Everything a router process needs to know. A bad value stops the start and names itself."""
 
     model_config = SettingsConfigDict(
@@ -31,10 +32,6 @@ class RouterSettings(BaseSettings):
     name: str = Field(
         default="", pattern=r"^[A-Za-z0-9._-]{0,64}$", description="unique among the routers; default: made up"
     )
-    broker_url: SecretStr = Field(default=SecretStr("redis://localhost:6379/0"), description="Redis or Valkey")
-    broker_shards: int = Field(default=1, ge=1, le=1024, description="shards of the broker; the same for every process")
-    broker_timeout_s: float = Field(default=0.8, gt=0, le=30, description="a broker call fails after so long")
-    resume_window_s: float = Field(default=60.0, ge=1, description="how long an ended request can still be resumed")
     max_request_s: float = Field(default=600.0, gt=0, description="deadline of a request whose client set none")
     merge_ms: float = Field(
         default=10.0, ge=0, le=1000, description="after the first delta, chunks of so long are merged"

@@ -6,13 +6,13 @@ import secrets
 import signal
 import socket
 import sys
+from dataclasses import replace
 
 import structlog
 import uvloop
 from pydantic import ValidationError
 
 from broker.client import Broker
-from broker.options import BrokerOptions
 from telemetry.logging import set_up_logging
 from workers.attest import ProfileMismatchError, attest
 from workers.engine import EngineDead
@@ -57,12 +57,7 @@ async def _run(settings: WorkerSettings) -> None:
         await loading
         attest(engine.profile, settings.pool, settings.precision)
         name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        options = BrokerOptions(
-            url=settings.broker_url.get_secret_value(),
-            shards=settings.broker_shards,
-            lease_ms=settings.lease_ms,
-            max_attempts=settings.max_attempts,
-        )
+        options = replace(settings.broker_options(), lease_ms=settings.lease_ms, max_attempts=settings.max_attempts)
         async with Broker(options) as broker:
             worker = Worker(broker, engine, WorkerOptions(name, settings.pool, settings.flush_ms, settings.drain_s))
             stopped.add_done_callback(lambda _: worker.stop())

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, StringConstraints
-from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+from pydantic import Field, StringConstraints
+from pydantic_settings import CliApp, SettingsConfigDict
 
+from broker.settings import BrokerSettings
 from precision.profile import Precision
 from telemetry.logging import LogFormat
 
@@ -12,7 +13,7 @@ PoolName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}
 EngineName = Literal["reference", "scripted"]
 
 
-class WorkerSettings(BaseSettings):
+class WorkerSettings(BrokerSettings):
     """Everything a worker process needs to know. A bad value stops the start and names itself."""
 
     model_config = SettingsConfigDict(
@@ -33,8 +34,6 @@ class WorkerSettings(BaseSettings):
         pattern=r"^[A-Za-z0-9._-]{0,64}$",
         description="unique among the workers; default: host, process and a random part",
     )
-    broker_url: SecretStr = Field(default=SecretStr("redis://localhost:6379/0"), description="Redis or Valkey")
-    broker_shards: int = Field(default=1, ge=1, le=1024, description="shards of the broker; the same for every process")
     lease_ms: int = Field(
         default=5000, ge=200, description="a request goes to another worker when its lease was not renewed so long"
     )

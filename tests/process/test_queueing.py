@@ -82,6 +82,23 @@ async def test_a_prompt_beyond_the_context_is_the_clients_fault(narrow: Stack) -
         assert (await client.generate("short", model="smollm2", pin="fp8", max_tokens=5)).usage.output_tokens == 5
 
 
+@pytest.mark.timeout(30)
+async def test_an_ended_reply_can_be_resumed_for_the_window_that_is_set(make_stack: StackMaker) -> None:
+    stack = make_stack(worker_env={"BITLANE_WORKER_RESUME_WINDOW_S": "1"})
+    async with bitlane.AsyncClient(stack.target, api_key=ACME) as client:
+        await client.generate("brief", model="smollm2", max_tokens=5, request_id="brief-1")
+        assert (await client.resume("brief-1").result()).text == expected_text("brief", 5)
+
+        async def resume_until_gone() -> None:
+            while True:
+                await client.resume("brief-1").result()
+                await asyncio.sleep(0.1)
+
+        # The test's own time limit is below the default window of 60 s.
+        with pytest.raises(bitlane.NotFound):
+            await resume_until_gone()
+
+
 async def test_a_request_waits_for_its_reader_as_long_as_it_asked(narrow: Stack) -> None:
     async with bitlane.AsyncClient(narrow.target, api_key=ACME) as client:
         # A reader that goes without a word, as a lost connection does.
