@@ -121,15 +121,16 @@ class Admission:
 
     def models(self, tenant: TenantConfig) -> list[ModelConfig]:
         """Those that the tenant may use."""
-        return [m for m in self._config.models if tenant.models is None or m.name in tenant.models]
+        return [m for m in self._config.models if tenant.may_use(m)]
 
     def _examine(self, request: pb.GenerateRequest, tenant: TenantConfig, path: str) -> tuple[ModelConfig, Features]:
         model = self._config.models_by_name.get(request.model)
-        allowed = model is not None and (tenant.models is None or model.name in tenant.models)
-        violations = check_request(request, Bounds(model.context_tokens) if model and allowed else None, path)
+        if model is not None and not tenant.may_use(model):
+            model = None
+        violations = check_request(request, Bounds(model.context_tokens) if model else None, path)
         if violations:
             raise invalid(violations)
-        if model is None or not allowed:
+        if model is None:
             raise unknown_model(request.model)
         return model, extract_features(request, self._classify)
 

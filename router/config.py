@@ -128,6 +128,9 @@ class TenantConfig(_Part):
 
     _seed: Seed = PrivateAttr()
 
+    def may_use(self, model: ModelConfig) -> bool:
+        return self.models is None or model.name in self.models
+
     @property
     def seed(self) -> Seed:
         return self._seed

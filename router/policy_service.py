@@ -172,7 +172,7 @@ class PolicyService:
 
     def _models(self, tenant: TenantConfig | None) -> list[ModelConfig]:
         every = self._config.models
-        return [m for m in every if tenant is None or tenant.models is None or m.name in tenant.models]
+        return [m for m in every if tenant is None or tenant.may_use(m)]
 
     def _warnings(self, policy: Policy, tenant: TenantConfig) -> list[Finding]:
         settings = [

@@ -120,7 +120,7 @@ class InferenceService:
         self._relay.drain()
 
     async def close(self) -> None:
-        """Waits until the requests that lost their readers are given up, as far as they still can be."""
+        """Stops giving up requests that lost their readers: another router may get them back."""
         for task in self._abandoning:
             task.cancel()
         await asyncio.gather(*self._abandoning, return_exceptions=True)
