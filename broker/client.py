@@ -27,7 +27,9 @@ from broker.types import (
     IndexOutOfRange,
     Lease,
     LeaseEnded,
+    Limit,
     Outcome,
+    OverLimit,
     PoolState,
     Reclaimed,
     RequestNotFound,
@@ -108,9 +110,14 @@ class Broker:
                 submission.priority.value,
                 submission.weight,
                 int(submission.migratable),
-                submission.max_waiting,
+                _queued_bound(submission),
             )
         )
+        if status == b"queue_full":
+            account = submission.accounts[0]
+            bound = account.limits.queued_requests or 0
+            over = OverLimit(account, Limit.QUEUED_REQUESTS, bound, replies.integer(waiting), 1, None)
+            return SubmitResult(SubmitStatus.OVER_LIMIT, replies.integer(waiting), over)
         return SubmitResult(SubmitStatus(cast("bytes", status).decode()), replies.integer(waiting))
 
     async def attach(self, ref: RequestRef, router: str, next_index: int) -> Attachment:
@@ -349,6 +356,13 @@ class Broker:
     def _cancel(self, ref: RequestRef, router: str) -> Awaitable[Reply]:
         shard = self.shard_of(ref.tenant)
         return self._shards[shard].run("cancel", [keys.request(shard, ref)], keys.member(ref), router)
+
+
+def _queued_bound(submission: Submission) -> int:
+    for account in submission.accounts:
+        if account.limits.queued_requests is not None:
+            return account.limits.queued_requests
+    return 1 << 53
 
 
 def _check(submission: Submission) -> None:

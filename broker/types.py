@@ -21,6 +21,36 @@ class RequestRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what an account admits. None: unbounded."""
+
+    requests_per_minute: int | None = None  # a bucket that fills up in a minute
+    tokens_per_minute: int | None = None  # the same over prompt and output tokens
+    concurrent_requests: int | None = None  # waiting and running
+    queued_requests: int | None = None  # waiting
+    day_budget: int | None = None  # nanos of the currency, for a day of UTC
+    month_budget: int | None = None  # the same for a month of UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a request is counted for: its tenant, and perhaps one of its keys, one of its models, or both together."""
+
+    key: str  # name of the key; empty: all keys
+    model: str  # empty: all models
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Of one token, in nanos of the currency."""
+
+    prompt: int = 0
+    cached_prompt: int = 0
+    output: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """A request to store and queue."""
 
@@ -36,20 +66,52 @@ class Submission:
     priority: Priority
     weight: float  # of the tenant, above 0
     migratable: bool  # whether another worker may go on after the first chunk
-    max_waiting: int  # bound on the tenant's waiting requests in this pool
+    key: str  # name of the credential, for usage
+    task: str  # task class, for usage
+    price: Price  # in the pool it goes to
+    fp8_price: Price  # of the same tokens in FP8, for the savings
+    accounts: tuple[Account, ...]  # the tenant's own (no key, no model) first; every one must admit the request
+    pool_max_waiting: int | None  # bound on the waiting requests of all tenants in this pool
 
 
 class SubmitStatus(Enum):
     ACCEPTED = "accepted"
     JOINED = "joined"  # the same id and digest: already known, nothing was queued; attach to it
     CONFLICT = "conflict"  # the same id with another digest
-    QUEUE_FULL = "queue_full"  # max_waiting is reached
+    OVER_LIMIT = "over_limit"  # an account does not admit it
+    POOL_FULL = "pool_full"  # pool_max_waiting is reached
+    TOO_LATE = "too_late"  # its turn would come after its deadline, at the rate that was measured
+
+
+class Limit(Enum):
+    """Which bound of an account refused a request. The fields of `Limits`."""
+
+    REQUESTS_PER_MINUTE = "requests_per_minute"
+    TOKENS_PER_MINUTE = "tokens_per_minute"
+    CONCURRENT_REQUESTS = "concurrent_requests"
+    QUEUED_REQUESTS = "queued_requests"
+    DAY_BUDGET = "day_budget"
+    MONTH_BUDGET = "month_budget"
+
+
+@dataclass(frozen=True, slots=True)
+class OverLimit:
+    """Why an account did not admit a request."""
+
+    account: Account
+    limit: Limit
+    bound: int
+    used: int  # before this request, rounded up; of the limit's own unit
+    wanted: int  # by this request
+    retry_after_ms: int | None  # when it may fit; None: not known, or never (wanted is above the bound)
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitResult:
     status: SubmitStatus
     waiting: int  # of the tenant in the pool, after the call
+    over: OverLimit | None = None  # OVER_LIMIT
+    wait_ms: int | None = None  # TOO_LATE: when its turn would come
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +230,67 @@ class Reclaimed:
     worker: str
     epoch: int  # of the lease that ran out
     outcome: Outcome | None  # None: it waits again
+
+
+class Interval(Enum):
+    """How long one bucket of usage is, of UTC."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What requests that ended in one interval used, told apart by key, pool and task."""
+
+    start_ms: int  # of the interval
+    key: str
+    pool: str
+    task: str
+    requests: int  # that ended, failed ones included
+    failed: int  # that ended by the service's fault; they cost nothing
+    prompt_tokens: int
+    cached_prompt_tokens: int
+    output_tokens: int
+    cost: int  # nanos
+    fp8_cost: int  # nanos
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """How much of an account is used now."""
+
+    requests_used: float  # of the bucket, not yet filled up again
+    tokens_used: float
+    waiting: int
+    running: int
+    reserved_tokens: int
+    reserved_cost: int  # nanos
+    day_spent: int  # nanos, of what has ended
+    month_spent: int
+
+
+class Directive(Enum):
+    """What an operator wants a worker to do."""
+
+    SERVE = "serve"
+    DRAIN = "drain"  # claim nothing; what runs goes on
+    QUARANTINE = "quarantine"  # claim nothing, and give back what runs
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One change that somebody made."""
+
+    event_id: str  # orders the events
+    time_ms: int
+    actor: str
+    action: str
+    resource: str
+    tenant: str  # empty: concerns all
+    before: str
+    after: str
 
 
 @dataclass(frozen=True, slots=True)

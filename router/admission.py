@@ -7,7 +7,7 @@ import grpc
 
 from bitlane.internal.v1 import job_pb2
 from bitlane.v1 import inference_pb2 as pb
-from broker.types import Priority, RequestRef, Submission
+from broker.types import Account, Limits, Price, Priority, RequestRef, Submission
 from classifier import Classifier
 from precision.decision import Decision, Features, Refusal, RefusalReason
 from precision.policy import decide, explain
@@ -99,7 +99,12 @@ class Admission:
             priority=Priority(job.priority),
             weight=tenant.weight,
             migratable=not request.HasField("guided"),
-            max_waiting=tenant.max_waiting,
+            key="",
+            task=features.task.name.lower(),
+            price=Price(),
+            fp8_price=Price(),
+            accounts=(Account("", "", Limits(queued_requests=tenant.max_waiting)),),
+            pool_max_waiting=None,
         )
         return Admitted(submission, admission)
 

@@ -163,7 +163,7 @@ class InferenceService:
             return await self._attach(reader)
         if result.status is SubmitStatus.CONFLICT:
             raise request_id_taken(submission.ref.request_id)
-        raise queue_full(submission.ref.tenant, submission.pool, submission.max_waiting)
+        raise queue_full(submission.ref.tenant, submission.pool, result.over.bound if result.over else 0)
 
     async def _attach(self, reader: Reader) -> job_pb2.Admission:
         start = reader.next_index

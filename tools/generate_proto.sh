@@ -10,7 +10,7 @@ if [[ "${1:-}" == --check ]]; then
 fi
 
 mapfile -t protos < <(find proto -name '*.proto' | sort)
-services=(proto/bitlane/v1/inference.proto proto/bitlane/v1/policy.proto)
+services=(proto/bitlane/v1/inference.proto proto/bitlane/v1/policy.proto proto/bitlane/v1/admin.proto)
 python -m grpc_tools.protoc -Iproto --python_out="$out" --mypy_out="readable_stubs:$out" "${protos[@]}"
 python -m grpc_tools.protoc -Iproto --grpc_python_out="$out" --mypy_grpc_out="$out" "${services[@]}"
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from broker import Broker
-from broker.types import Claim, Outcome, Priority, RequestRef, Submission, Usage
+from broker.types import Claim, Outcome, Price, Priority, RequestRef, Submission, Usage
 
 POOL = "smollm2/fp4"
 USAGE = Usage(prompt_tokens=10, cached_prompt_tokens=0, output_tokens=20)
@@ -25,7 +25,12 @@ def make_submission(request_id: str = "r1", tenant: str = "acme", **changes: Any
         priority=Priority.STANDARD,
         weight=1.0,
         migratable=True,
-        max_waiting=1_000_000,
+        key="ci",
+        task="chat",
+        price=Price(),
+        fp8_price=Price(),
+        accounts=(),
+        pool_max_waiting=None,
     )
     return replace(submission, **changes)
 

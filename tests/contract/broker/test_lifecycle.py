@@ -9,10 +9,12 @@ import pytest
 
 from broker import Broker, BrokerOptions
 from broker.types import (
+    Account,
     ChunkConflict,
     Held,
     IndexOutOfRange,
     LeaseEnded,
+    Limits,
     Outcome,
     Reclaimed,
     RequestNotFound,
@@ -40,10 +42,12 @@ async def test_one_id_with_another_body_is_a_conflict_of_its_tenant_only(broker:
 
 
 async def test_a_full_queue_refuses_without_a_trace(broker: Broker) -> None:
-    assert (await broker.submit(make_submission("a", max_waiting=1))).status is SubmitStatus.ACCEPTED
+    assert (
+        await broker.submit(make_submission("a", accounts=(Account("", "", Limits(queued_requests=1)),)))
+    ).status is SubmitStatus.ACCEPTED
     before = await read_keyspace(broker)
-    result = await broker.submit(make_submission("b", max_waiting=1))
-    assert (result.status, result.waiting) == (SubmitStatus.QUEUE_FULL, 1)
+    result = await broker.submit(make_submission("b", accounts=(Account("", "", Limits(queued_requests=1)),)))
+    assert (result.status, result.waiting) == (SubmitStatus.OVER_LIMIT, 1)
     assert await read_keyspace(broker) == before
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from broker import Broker, BrokerOptions
-from broker.types import Held, Lease, Outcome, Priority, RequestRef, Submission, Usage
+from broker.types import Held, Lease, Outcome, Price, Priority, RequestRef, Submission, Usage
 from deploy.local.server import LocalServer
 from router.faults import Fault
 from router.relay import Reader, Relay
@@ -50,7 +50,12 @@ async def submitted(broker: Broker) -> Lease:
             priority=Priority.STANDARD,
             weight=1.0,
             migratable=True,
-            max_waiting=10,
+            key="",
+            task="chat",
+            price=Price(),
+            fp8_price=Price(),
+            accounts=(),
+            pool_max_waiting=None,
         )
     )
     (claim,) = await broker.claim(POOL, "w1", b"profile", 1)
