@@ -35,6 +35,7 @@ from router.rulebook import Rulebook
 from router.service import InferenceService
 from router.settings import RouterSettings
 from router.shadow import Shadows
+from router.tls import TlsFault, server_credentials
 
 _log = structlog.get_logger("bitlane.router")
 _SERVICES = (
@@ -51,7 +52,8 @@ _OPTIONS: list[tuple[str, int]] = [
     # Clients may ping as often as the SDK does.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.max_metadata_size", 8 << 10),
+    # The largest token that is read is 8 KiB.
+    ("grpc.max_metadata_size", 12 << 10),
     ("grpc.absolute_max_metadata_size", 16 << 10),
 ]
 
@@ -93,9 +95,7 @@ async def serve(settings: RouterSettings, config: Config) -> AsyncGenerator[int]
         if settings.reflection:
             names = (*(s.full_name for s in _SERVICES), health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
             reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
-        port = server.add_insecure_port(settings.listen)
-        if port == 0:
-            raise OSError(f"cannot listen on {settings.listen}: the address is taken or not this machine's")
+        port = _listen(server, settings)
         try:
             await asyncio.gather(pools.refresh(), documents.refresh())
         except BrokerUnavailable as error:
@@ -119,6 +119,18 @@ async def serve(settings: RouterSettings, config: Config) -> AsyncGenerator[int]
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             _log.info("router.stopped")
+
+
+def _listen(server: grpc.aio.Server, settings: RouterSettings) -> int:
+    """The port. Raises OSError."""
+    try:
+        if settings.tls_files is None:
+            return server.add_insecure_port(settings.listen)
+        return server.add_secure_port(settings.listen, server_credentials(settings.tls_files))
+    except TlsFault as fault:  # it went bad since the settings were checked
+        raise OSError(str(fault)) from fault
+    except RuntimeError:
+        raise OSError(f"cannot listen on {settings.listen}: the address is taken or not this machine's") from None
 
 
 async def _drain(server: grpc.aio.Server, service: InferenceService, drain_s: float) -> None:
