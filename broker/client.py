@@ -7,6 +7,7 @@ from functools import partial
 from typing import Self, cast
 
 from broker import keys, replies
+from broker.audit import Audit
 from broker.blocking import BlockingCalls
 from broker.connection import Reply
 from broker.documents import Documents
@@ -63,6 +64,7 @@ class Broker:
         # A connection of its own: a cluster may keep the documents on another node than the registry.
         self._documents_pipeline = Pipeline(endpoint, scripts, options.timeout_s)
         self.documents = Documents(self._documents_pipeline)
+        self.audit = Audit(self._documents_pipeline)
         self._blocking = [BlockingCalls(pipeline, options.timeout_s) for pipeline in self._shards]
         self._first_shard = 0  # where the next claim starts
 

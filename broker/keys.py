@@ -141,6 +141,11 @@ def document_changes() -> str:
     return "bl:{documents}:changes"
 
 
+def audit() -> str:
+    """Stream: changes that somebody made. Capped."""
+    return "bl:{documents}:audit"
+
+
 def counters(name: str) -> str:
     """Hash: counters that belong to a document."""
     return f"bl:{{documents}}:count:{_path(name)}"

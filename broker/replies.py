@@ -1,12 +1,14 @@
 """What the scripts answer, as the types of `broker.types`. The order of fields is that of the scripts' headers."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import cast
 
 from broker import keys
 from broker.connection import Reply
 from broker.types import (
+    AuditEvent,
     BrokerError,
     ChunkConflict,
     ChunkEvent,
@@ -24,6 +26,7 @@ from broker.types import (
     WorkerInfo,
 )
 
+_ENTRY_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _HELD = {1: Held.YES, 2: Held.ENDED, 3: Held.FENCED}
 
 
@@ -123,6 +126,23 @@ def dead_letter(entry: Reply) -> DeadLetter:
         worker=fields[b"worker"].decode(),
         died_ms=int(cast("bytes", entry_id).partition(b"-")[0]),
     )
+
+
+def before_entry(entry_id: str) -> str:
+    """Where to start reading a stream backwards, behind an entry; from its end if empty. Raises ValueError."""
+    if not entry_id:
+        return "+"
+    if _ENTRY_ID.fullmatch(entry_id) is None:
+        raise ValueError(f"before_id {entry_id[:64]!r} is no entry's: use the cursor of a page")
+    return f"({entry_id}"
+
+
+def audit_event(entry: Reply) -> AuditEvent:
+    """One entry of the audit log, whose id starts with its time in ms."""
+    entry_id, values = array(entry)
+    event_id = cast("bytes", entry_id).decode()
+    texts = [value.decode(errors="replace") for value in strings(values)]
+    return AuditEvent(event_id, int(event_id.partition("-")[0]), **dict(zip(texts[::2], texts[1::2], strict=True)))
 
 
 def pack_worker(info: WorkerInfo) -> bytes:

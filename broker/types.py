@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
 class Priority(IntEnum):
@@ -272,11 +275,29 @@ class AccountState:
 
 
 class Directive(Enum):
-    """What an operator wants a worker to do."""
+    """What an operator wants a worker to do. It outlives the worker's restarts."""
 
     SERVE = "serve"
     DRAIN = "drain"  # claim nothing; what runs goes on
     QUARANTINE = "quarantine"  # claim nothing, and give back what runs
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list, newest first."""
+
+    items: tuple[T, ...]  # may be few, or none, before the end: the work of one call is bounded
+    cursor: str  # `before_id` of the next page; empty: this was the last
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the audit log tells of a change to a document, beside who made it and which one."""
+
+    action: str  # the method, such as "PutPolicy"
+    tenant: str  # whose it is; empty: concerns all
+    before: str | None = None  # shown instead of the stored text, which may hold what nobody should see
+    after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

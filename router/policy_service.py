@@ -4,6 +4,7 @@ import asyncio
 
 from bitlane.v1 import policy_pb2 as ppb
 from broker.documents import ANY, Document, Documents, EtagMismatch
+from broker.types import Change
 from classifier import Classifier
 from precision.policy import Policy
 from precision.policy.diff import diff
@@ -92,7 +93,9 @@ class PolicyService:
         tenant = self._tenant(request.tenant, call)
         policy = self._read(request.document, "document")
         _check_note(request.note)
-        document = await self._put(_policy(tenant), request.document, call, request.etag, request.note)
+        document = await self._put(
+            _policy(tenant), request.document, call, request.etag, Change("PutPolicy", tenant.id), request.note
+        )
         return ppb.PutPolicyResponse(
             policy=version_message(tenant.id, document, text=False),
             warnings=finding_messages(self._warnings(policy, tenant)),
@@ -112,7 +115,9 @@ class PolicyService:
         old = await self._version(tenant, request.version)
         self._read(old.text, "version")  # what was good under an older release may not be under this one
         note = f"rollback to {old.version}"
-        document = await self._put(_policy(tenant), old.text, call, request.etag or ANY, note)
+        document = await self._put(
+            _policy(tenant), old.text, call, request.etag or ANY, Change("RollbackPolicy", tenant.id), note
+        )
         return ppb.RollbackPolicyResponse(policy=version_message(tenant.id, document, text=False))
 
     # Its shadow.
@@ -133,7 +138,7 @@ class PolicyService:
     async def set_shadow_policy(self, request: ppb.SetShadowPolicyRequest, call: Call) -> ppb.SetShadowPolicyResponse:
         tenant = self._tenant(request.tenant, call)
         policy = self._read(request.document, "document")
-        document = await self._put(_shadow(tenant), request.document, call, ANY, "")
+        document = await self._put(_shadow(tenant), request.document, call, ANY, Change("SetShadowPolicy", tenant.id))
         return ppb.SetShadowPolicyResponse(
             shadow=version_message(tenant.id, document, text=False),
             warnings=finding_messages(self._warnings(policy, tenant)),
@@ -145,7 +150,7 @@ class PolicyService:
         tenant = self._tenant(request.tenant, call)
         document = await self._documents.get(_shadow(tenant))
         if document is not None and document.text:
-            await self._put(_shadow(tenant), "", call, ANY, "")
+            await self._put(_shadow(tenant), "", call, ANY, Change("ClearShadowPolicy", tenant.id))
         return ppb.ClearShadowPolicyResponse()
 
     # Gates concern all tenants.
@@ -200,10 +205,12 @@ class PolicyService:
                 return document
         raise unknown_version(version)
 
-    async def _put(self, name: str, text: str, call: Call, etag: str, note: str) -> Document:
+    async def _put(self, name: str, text: str, call: Call, etag: str, change: Change, note: str = "") -> Document:
         """Stores a document; this router acts on it before it answers, the others within a second."""
         try:
-            document = await self._documents.put(name, text, author=call.caller.name, etag=etag, note=note)
+            document = await self._documents.put(
+                name, text, author=call.caller.name, etag=etag, audit=change, note=note
+            )
         except EtagMismatch as error:
             raise etag_mismatch(error.current.etag if error.current else "") from None
         await self._watch.refresh()

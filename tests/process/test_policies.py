@@ -11,6 +11,7 @@ from bitlane.policies import AsyncPolicies
 from bitlane.policy_types import PolicyPut, ReplayRow
 from broker import Broker, BrokerOptions
 from broker.documents import ANY
+from broker.types import Change
 from deploy.local.stack import Stack
 from tests.process.conftest import StackMaker
 from tests.process.scripted import ACME, ACME_ADMIN, GLOBEX, OPERATOR
@@ -131,7 +132,7 @@ async def test_a_bad_document_never_replaces_a_good_one(
     await put(admin, CHAT_IN_FP8)
     # Past the router's check, as an older or newer release could do it.
     async with Broker(BrokerOptions(url=two_routers.server.url)) as broker:
-        bad = await broker.documents.put("policy/acme", BAD, author="somebody", etag=ANY)
+        bad = await broker.documents.put("policy/acme", BAD, author="somebody", etag=ANY, audit=Change("test", ""))
     await asyncio.sleep(1.0)
     assert await decided(clients[0], "chat", "fp8")
     assert await decided(clients[1], "chat", "fp8")

@@ -13,7 +13,7 @@ import pytest
 from broker import Broker, BrokerOptions
 from broker.documents import Revision
 from broker.scripts import load_scripts
-from broker.types import Gap, Held, LeaseEnded, Outcome, RequestRef, WorkerInfo
+from broker.types import Change, Gap, Held, LeaseEnded, Outcome, RequestRef, WorkerInfo
 from deploy.local.server import LocalServer, free_port
 from tests.contract.broker.requests import POOL, USAGE, make_submission
 
@@ -67,7 +67,9 @@ async def run_all(broker: Broker) -> None:
     (state,) = await broker.pools([POOL])
     assert (len(state.workers), state.waiting, state.running) == (1, len(TENANTS), 0)
     await broker.unregister(POOL, "w1")
-    await broker.documents.put("policy/acme", "{}", author="acme/admin", etag="")
+    await broker.documents.put("policy/acme", "{}", author="acme/admin", etag="", audit=Change("PutPolicy", "acme"))
+    await broker.audit.record("operator/local", "SetWorkerState", "worker/w1", "", "serve", "drain")
+    assert [event.action for event in (await broker.audit.list()).items] == ["SetWorkerState", "PutPolicy"]
     assert (await broker.documents.changes(Revision()))[1] == ["policy/acme"]
     await broker.documents.count("shadow/acme", {"same": 1})
 
