@@ -7,14 +7,18 @@ import grpc
 
 from bitlane.internal.v1 import job_pb2
 from bitlane.v1 import inference_pb2 as pb
-from broker.types import Account, Limits, Price, Priority, RequestRef, Submission
+from broker.types import Priority, RequestRef, Submission
 from classifier import Classifier
 from precision.decision import Decision, Features, Refusal, RefusalReason
 from precision.policy import decide, explain
-from router.config import Config, ModelConfig, TenantConfig
+from precision.profile import Precision
+from router.config import Config, ModelConfig
 from router.convert import decision_message, step_messages
+from router.directory.directory import Directory
+from router.directory.tenants import Tenant
 from router.faults import Fault, Violation, invalid, unknown_model
 from router.features import extract_features
+from router.identity.caller import Caller
 from router.job import digest_of, make_job
 from router.rulebook import Rulebook
 from router.shadow import Shadows
@@ -42,6 +46,7 @@ class Admission:
     def __init__(
         self,
         config: Config,
+        directory: Directory,
         rulebook: Rulebook,
         shadows: Shadows,
         classify: Classifier,
@@ -49,6 +54,7 @@ class Admission:
         max_request_s: float,
     ) -> None:
         self._config = config
+        self._directory = directory
         self._rulebook = rulebook
         self._shadows = shadows
         self._classify = classify
@@ -58,7 +64,8 @@ class Admission:
     def admit(
         self,
         request: pb.GenerateRequest,
-        tenant: TenantConfig,
+        caller: Caller,
+        tenant: Tenant,
         *,
         timeout_s: float | None,
         trace: tuple[str, str] = ("", ""),
@@ -99,16 +106,16 @@ class Admission:
             priority=Priority(job.priority),
             weight=tenant.weight,
             migratable=not request.HasField("guided"),
-            key="",
+            key=caller.key,
             task=features.task.name.lower(),
-            price=Price(),
-            fp8_price=Price(),
-            accounts=(Account("", "", Limits(queued_requests=tenant.max_waiting)),),
-            pool_max_waiting=None,
+            price=model.prices[decision.precision],
+            fp8_price=model.prices.get(Precision.FP8, model.prices[decision.precision]),
+            accounts=self._directory.accounts(tenant, caller.key, caller.quota, model.name),
+            pool_max_waiting=model.by_precision[decision.precision].max_waiting,
         )
         return Admitted(submission, admission)
 
-    def explain(self, request: pb.GenerateRequest, tenant: TenantConfig, path: str) -> pb.ExplainResponse:
+    def explain(self, request: pb.GenerateRequest, tenant: Tenant, path: str) -> pb.ExplainResponse:
         """The decision with its steps, nothing submitted.
 
         Raises:
@@ -124,20 +131,20 @@ class Admission:
             language=features.language,
         )
 
-    def models(self, tenant: TenantConfig) -> list[ModelConfig]:
+    def models(self, tenant: Tenant) -> list[ModelConfig]:
         """Those that the tenant may use."""
-        return [m for m in self._config.models if tenant.may_use(m)]
+        return [m for m in self._config.models if tenant.may_use(m.name)]
 
-    def _examine(self, request: pb.GenerateRequest, tenant: TenantConfig, path: str) -> tuple[ModelConfig, Features]:
+    def _examine(self, request: pb.GenerateRequest, tenant: Tenant, path: str) -> tuple[ModelConfig, Features]:
         model = self._config.models_by_name.get(request.model)
-        if model is not None and not tenant.may_use(model):
+        if model is not None and not tenant.may_use(model.name):
             model = None
         violations = check_request(request, Bounds(model.context_tokens) if model else None, path)
         if violations:
             raise invalid(violations)
         if model is None:
             raise unknown_model(request.model)
-        return model, extract_features(request, self._classify)
+        return model, extract_features(request, self._classify, tenant.priority_ceiling)
 
 
 def _accept(outcome: Decision | Refusal, path: str) -> Decision:

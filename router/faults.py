@@ -82,6 +82,15 @@ def unauthenticated() -> Fault:
     )
 
 
+def tenant_suspended(tenant: str) -> Fault:
+    return Fault(
+        grpc.StatusCode.PERMISSION_DENIED,
+        "TENANT_SUSPENDED",
+        f"tenant {tenant} is suspended; ask those who run the service",
+        {"tenant": tenant},
+    )
+
+
 def no_tenant() -> Fault:
     """An operator's key where a tenant has to be named."""
     return invalid([Violation("tenant", "is empty; an operator's key belongs to no tenant, so name one")])

@@ -59,6 +59,8 @@ def gate_text(state: GateState, evidence: str) -> str:
 class GateBook:
     """Every gate that was written. Follows the documents of kind `gate` (router.documents)."""
 
+    old_is_good = True
+
     def __init__(self, config: Config) -> None:
         self._models = config.models_by_name
         self._written: dict[GateKey, Gate] = {}

@@ -6,7 +6,8 @@ import secrets
 from bitlane.internal.v1 import job_pb2
 from bitlane.v1 import inference_pb2 as pb
 from precision.decision import Features
-from router.config import ModelConfig, TenantConfig
+from router.config import ModelConfig
+from router.directory.tenants import Tenant
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -22,7 +23,7 @@ def digest_of(request: pb.GenerateRequest) -> str:
 def make_job(
     request: pb.GenerateRequest,
     request_id: str,
-    tenant: TenantConfig,
+    tenant: Tenant,
     model: ModelConfig,
     features: Features,
     trace: tuple[str, str],
@@ -35,7 +36,7 @@ def make_job(
         prompt=request.prompt,
         messages=request.messages,
         sampling=request.sampling,
-        priority=request.priority or pb.PRIORITY_STANDARD,
+        priority=pb.Priority.ValueType(features.priority),
         conversation_id=request.conversation_id,
         traceparent=trace[0],
         tracestate=trace[1],

@@ -17,14 +17,14 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from broker.types import BrokerUnavailable
-from router.config import Scope, TenantConfig
+from router.directory.tenants import Tenant
 from router.faults import Fault, Violation, broker_unavailable, internal, invalid, no_tenant
-from router.identity import Caller
-from router.scopes import SCOPES
+from router.identity.authentication import Context
+from router.identity.caller import Caller
+from router.scopes import SCOPES, Scope
 
 _log = structlog.get_logger("bitlane.router")
 
-Context = grpc.aio.ServicerContext[bytes, bytes]
 Authenticate = Callable[[Context], Caller]
 # A method of the service: takes the parsed request and the call, returns the response, or None after it wrote a stream.
 Method = Callable[[Any, "Call"], Awaitable[Message | None]]
@@ -39,11 +39,11 @@ class Call:
     request_id: str = ""  # told in errors and logs once it is known
 
     @property
-    def tenant(self) -> TenantConfig:
+    def tenant(self) -> Tenant:
         """The caller's. Operators have none, nor a scope for the methods that ask for it."""
-        if self.caller.owner is None:
+        if self.caller.tenant is None:
             raise no_tenant()
-        return self.caller.owner
+        return self.caller.tenant
 
     async def write(self, message: Message) -> None:
         """Streams one message; waits while the client's window is full."""
@@ -97,7 +97,8 @@ def _handler(method: MethodDescriptor, implementation: Method, authenticate: Aut
                 "rpc.end",
                 method=method.name,
                 code=code,
-                tenant=call.caller.owner.id if call and call.caller.owner else "",
+                tenant=call.caller.tenant.id if call and call.caller.tenant else "",
+                key=call.caller.key if call else "",
                 request_id=call.request_id if call else "",
                 ms=round((time.perf_counter() - start) * 1000, 1),
             )

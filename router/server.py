@@ -22,15 +22,18 @@ from broker.types import BrokerUnavailable
 from classifier.model import load as load_classifier
 from router.admission import Admission
 from router.config import Config
+from router.directory.directory import Directory
+from router.directory.seeding import Seeding
 from router.documents import DocumentWatch
 from router.gate_desk import GateDesk
 from router.gates import GATE, GateBook
-from router.identity import Caller, authenticate, callers_of
+from router.identity.api_keys import ApiKeys
+from router.identity.authentication import Authentication
 from router.policies import POLICY, SHADOW, PolicyBook, ShadowBook
 from router.policy_service import PolicyService
 from router.pools import PoolWatch
 from router.relay import Relay
-from router.rpc import Context, service_handler
+from router.rpc import service_handler
 from router.rulebook import Rulebook
 from router.service import InferenceService
 from router.settings import RouterSettings
@@ -69,25 +72,25 @@ async def serve(settings: RouterSettings, config: Config) -> AsyncGenerator[int]
     async with Broker(settings.broker_options()) as broker, broker.inbox(name) as inbox:
         pools = PoolWatch(broker, config)
         relay = Relay(broker, name, settings.stream_buffer_bytes)
-        rulebook = Rulebook(PolicyBook(config), GateBook(config), pools)
+        directory = Directory(config.operators, config.default_limits)
+        rulebook = Rulebook(PolicyBook(), GateBook(config), pools)
         shadow_book = ShadowBook()
         documents = DocumentWatch(
-            broker.documents, {POLICY: rulebook.policies, SHADOW: shadow_book, GATE: rulebook.gates}
+            broker.documents,
+            {POLICY: rulebook.policies, SHADOW: shadow_book, GATE: rulebook.gates, **directory.followers},
+            Seeding(directory, broker.documents, config.tenants),
         )
         shadows = Shadows(shadow_book, broker.documents)
         classify = load_classifier()
-        admission = Admission(config, rulebook, shadows, classify, name, settings.max_request_s)
+        admission = Admission(config, directory, rulebook, shadows, classify, name, settings.max_request_s)
         service = InferenceService(broker, admission, relay, pools, settings.merge_ms)
-        callers = callers_of(config)
         server = grpc.aio.server(options=_OPTIONS)
         gates = GateDesk(config, rulebook, broker.documents, documents)
-        policies = PolicyService(config, rulebook, broker.documents, documents, shadows, gates, classify)
+        policies = PolicyService(config, directory, rulebook, broker.documents, documents, shadows, gates, classify)
 
-        def caller_of(context: Context) -> Caller:
-            return authenticate(context.invocation_metadata() or (), callers)
-
+        identify = Authentication(directory, [ApiKeys(directory)])
         handlers = [
-            service_handler(s, servicer, caller_of) for s, servicer in zip(_SERVICES, (service, policies), strict=True)
+            service_handler(s, servicer, identify) for s, servicer in zip(_SERVICES, (service, policies), strict=True)
         ]
         server.add_generic_rpc_handlers(handlers)
         healthiness = HealthServicer()

@@ -130,6 +130,7 @@ class InferenceService:
             call.request_id = request.request_id
         admitted = self._admission.admit(
             request,
+            call.caller,
             call.tenant,
             timeout_s=call.context.time_remaining(),
             trace=(call.metadata("traceparent"), call.metadata("tracestate")),
