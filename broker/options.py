@@ -1,17 +1,21 @@
 """All settings of the broker, with their defaults, in one place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerOptions:
     """How to reach the server and how long things live.
 
-    Routers and workers of one service must agree on all but the first four and `timeout_s`.
+    Routers and workers of one service must agree on all but the first five and `timeout_s`. Files are read again for
+    new connections when they have changed.
     """
 
-    url: str = "redis://127.0.0.1:6379/0"
-    """`redis://[user:password@]host:port/db`, `rediss://...` for TLS, or `unix:///path/to/socket?db=0`."""
+    url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
+    """`redis://[user[:password]@]host:port/db`, `rediss://...` for TLS, or `unix:///path/to/socket?db=0`."""
+
+    password_file: str | None = None
+    """File whose text is the password, in place of one in the URL. White space around it is ignored."""
 
     tls_ca_file: str | None = None
     """PEM file of the authority that signed the server's certificate. None: the system's authorities."""
@@ -20,7 +24,7 @@ class BrokerOptions:
     """PEM file of the client's certificate, for mutual TLS."""
 
     tls_key_file: str | None = None
-    """PEM file of the client's private key."""
+    """PEM file of the client's private key, without a password. None: it is in `tls_certificate_file`."""
 
     shards: int = 1
     """Hash tags over which tenants are spread; above 1 only for Redis Cluster. Changing it strands what is stored."""

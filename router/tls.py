@@ -9,8 +9,9 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from broker.files import Stamp, stamp
+
 _log = structlog.get_logger("bitlane.router")
-_Stamp = tuple[int, int, int] | None  # modification time, size and inode of a file; None: it is not there
 
 
 class TlsFault(ValueError):
@@ -44,9 +45,9 @@ class TlsFiles:
         configuration = grpc.ssl_server_certificate_configuration([(key, chain)], client_ca)
         return ServerCertificate(configuration, leaf.not_valid_after_utc)
 
-    def stamps(self) -> list[_Stamp]:
+    def stamps(self) -> list[Stamp]:
         """Changes whenever a file does. Three calls of stat."""
-        return [_stamp(path) for path in (self.certificate, self.key, self.client_ca) if path is not None]
+        return [stamp(path) for path in (self.certificate, self.key, self.client_ca) if path is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +100,6 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
         reloader,  # pyright: ignore[reportArgumentType]  # the stub does not know that None means no change
         require_client_authentication=files.client_ca is not None,
     )
-
-
-def _stamp(path: Path) -> _Stamp:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _fault(setting: str, path: Path, reason: str) -> TlsFault:
