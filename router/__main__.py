@@ -18,9 +18,12 @@ def main() -> int:
     try:
         settings = RouterSettings.from_command_line()
         config = load_config(settings.config)
+        if config.identity.certificates and settings.tls_client_auth != "required":
+            raise ConfigError(f"{settings.config}: identity.certificates: needs the setting tls_client_auth=required")
     except ValidationError as error:
         for e in error.errors():
-            print(f"python -m router: {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}", file=sys.stderr)
+            path, text = ".".join(map(str, e["loc"])) or "settings", e["msg"].removeprefix("Value error, ")
+            print(f"python -m router: {path}: {text}", file=sys.stderr)
         return 2
     except ConfigError as error:
         print(f"python -m router: {error}", file=sys.stderr)

@@ -15,6 +15,7 @@ from broker.types import Limits, Price
 from precision.decision import GateState
 from precision.profile import Precision
 from precision.tasks import Task
+from router.identity.config import IdentityConfig
 from router.seeds import LimitsConfig, Name, OperatorConfig, Part, TenantConfig
 
 # Of requests that a tenant may have waiting, and a pool, unless the file says otherwise: no queue is endless.
@@ -109,6 +110,7 @@ class Config(Part):
     defaults: Defaults = Defaults()
     tenants: tuple[TenantConfig, ...] = ()
     operators: tuple[OperatorConfig, ...] = ()
+    identity: IdentityConfig = IdentityConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":

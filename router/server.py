@@ -29,6 +29,9 @@ from router.gate_desk import GateDesk
 from router.gates import GATE, GateBook
 from router.identity.api_keys import ApiKeys
 from router.identity.authentication import Authentication
+from router.identity.certificates import Certificates
+from router.identity.key_ring import key_ring
+from router.identity.tokens import Issuer, Tokens
 from router.policies import POLICY, SHADOW, PolicyBook, ShadowBook
 from router.policy_service import PolicyService
 from router.pools import PoolWatch
@@ -88,7 +91,9 @@ async def serve(settings: RouterSettings, config: Config) -> AsyncGenerator[int]
         gates = GateDesk(config, rulebook, broker.documents, documents)
         policies = PolicyService(config, directory, rulebook, broker.documents, documents, shadows, gates, classify)
 
-        identify = Authentication(directory, [ApiKeys(directory)])
+        issuers = [Issuer(issuer, key_ring(issuer)) for issuer in config.identity.jwt]
+        tokens, certificates = Tokens(directory, issuers), Certificates(directory, config.identity.certificates)
+        identify = Authentication(directory, [ApiKeys(directory), tokens, certificates])
         handlers = [
             service_handler(s, servicer, identify) for s, servicer in zip(_SERVICES, (service, policies), strict=True)
         ]
@@ -99,6 +104,7 @@ async def serve(settings: RouterSettings, config: Config) -> AsyncGenerator[int]
             names = (*(s.full_name for s in _SERVICES), health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
             reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
         port = _listen(server, settings)
+        await asyncio.gather(*(issuer.ring.refresh() for issuer in issuers))
         try:
             await asyncio.gather(pools.refresh(), documents.refresh())
         except BrokerUnavailable as error:
@@ -108,6 +114,7 @@ async def serve(settings: RouterSettings, config: Config) -> AsyncGenerator[int]
             _keep_running("pools", pools.run()),
             _keep_running("documents", documents.run()),
             _keep_running("shadows", shadows.run()),
+            *(_keep_running(f"keys of {issuer.config.name}", issuer.ring.run()) for issuer in issuers),
         ]
         await server.start()
         await _set_health(healthiness, health_pb2.HealthCheckResponse.SERVING)

@@ -1,6 +1,5 @@
 """The router's settings: BITLANE_ROUTER_* in the environment, or the flags of `python -m router`."""
 
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +7,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import CliApp, SettingsConfigDict
 
 from broker.settings import BrokerSettings
+from router.addresses import is_loopback
 from router.tls import TlsFiles
 from telemetry.logging import LogFormat
 
@@ -95,12 +95,4 @@ class RouterSettings(BrokerSettings):
 
 def _stays_here(listen: str) -> bool:
     """Whether what is sent to this address never leaves the machine."""
-    if listen.startswith("unix:"):
-        return True
-    host = listen.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return listen.startswith("unix:") or is_loopback(listen.rpartition(":")[0])

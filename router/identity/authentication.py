@@ -20,7 +20,8 @@ class Authenticator(Protocol):
         """Who calls; None when the call carries no credential of this kind.
 
         Raises:
-            Fault: `router.faults.unauthenticated()`, and no other, for a credential of this kind that is not valid.
+            Fault: `router.faults.unauthenticated()`, and no other, for a credential of this kind that is not valid;
+                UNAVAILABLE when that cannot be told now.
         """
 
 

@@ -18,11 +18,13 @@ class Caller:
     key: str  # name of the credential, never the credential; by it usage is told apart
     scopes: frozenset[Scope]
     quota: Quota = NO_QUOTA  # of the credential, beside the tenant's
+    subject: str = ""  # whom a token speaks of, where a credential serves many
 
     @property
     def name(self) -> str:
         """How a change says who made it."""
-        return f"{self.tenant.id}/{self.key}" if self.tenant else f"operator/{self.key}"
+        name = f"{self.tenant.id}/{self.key}" if self.tenant else f"operator/{self.key}"
+        return f"{name}:{self.subject}" if self.subject else name
 
     def require(self, scope: Scope) -> None:
         """Raises Fault PERMISSION_DENIED, SCOPE_MISSING, when the key does not have the scope."""
