@@ -67,7 +67,8 @@ def _key(entry: Any) -> tuple[str, VerifyingKey]:
     kid = jwk.get("kid")
     if not isinstance(kid, str) or not kid:
         raise ValueError("has no kid")
-    if jwk.get("use", "sig") != "sig" or "verify" not in jwk.get("key_ops", ["verify"]):
+    operations: Any = jwk.get("key_ops", ["verify"])
+    if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         raise ValueError("is not for verifying signatures")
     curve = None if jwk.get("kty") == "RSA" else jwk.get("crv")
     algorithms = next((a for kind, a in _ALGORITHMS.items() if kind == (jwk.get("kty"), curve)), None)

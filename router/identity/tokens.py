@@ -102,7 +102,7 @@ class Issuer:
             tenant=tenant,
             key=self.config.name,
             scopes=_scopes(claims.get(self.config.scopes_claim)),
-            subject=quote(subject, safe="@|+")[:_MAX_SUBJECT] if isinstance(subject, str) else "",
+            subject=quote(subject, "@|+", errors="replace")[:_MAX_SUBJECT] if isinstance(subject, str) else "",
         )
 
 
