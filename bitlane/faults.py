@@ -101,6 +101,14 @@ def _read_details(trailers: Iterable[tuple[str, str | bytes]]) -> _Details:
     return details
 
 
+def not_sent(error: BitlaneError) -> bool:
+    """Whether a failed call certainly reached no server, because there was no connection.
+
+    gRPC tells that in words only. Should they change, this says False, and what may not be repeated is not.
+    """
+    return isinstance(error, ConnectionFailed) and error.message.startswith("failed to connect to all addresses")
+
+
 def from_rpc_error(error: aio.AioRpcError, request_id: str | None) -> BitlaneError:
     """The SDK's error for a failed call."""
     trailers = error.trailing_metadata()

@@ -105,6 +105,10 @@ def run(arguments: Namespace, terminal: Terminal) -> bool:
                 from bitlane.cli.policy import gates  # noqa: PLC0415
 
                 gates(client, arguments, terminal)
+            case "admin":
+                from bitlane.cli.admin import admin  # noqa: PLC0415  # few need it
+
+                return admin(client, arguments, terminal)
             case unknown:
                 raise AssertionError(f"the parser let {unknown!r} through")
     return True

@@ -1,0 +1,269 @@
+"""Tenants, keys, quotas, workers, dead letters and changes in words."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, cast
+
+from bitlane.admin_types import (
+    UNLIMITED,
+    ApiKey,
+    AuditEvent,
+    DeadLetter,
+    Limits,
+    PoolStatus,
+    Quota,
+    QuotaState,
+    Tenant,
+    WorkerState,
+    WorkerStatus,
+)
+from bitlane.cli.admin_values import LIMITS
+from bitlane.cli.report import moment
+from bitlane.cli.terminal import Terminal, harmless
+
+_EXCERPT = 60  # characters
+_CHANGE = 100
+
+
+def money(amount: Decimal | int) -> str:
+    """Exact, with two decimals at least."""
+    whole, _, rest = f"{amount:f}".partition(".")
+    return f"{whole}.{rest.rstrip('0').ljust(2, '0')}"
+
+
+def _bound(bound: Decimal | int) -> str:
+    if bound == UNLIMITED:
+        return "unlimited"
+    return money(bound) if isinstance(bound, Decimal) else str(bound)
+
+
+def _limits(limits: Limits) -> list[str]:
+    """As the command line takes them."""
+    bounds = [(name, getattr(limits, field)) for name, (field, _, _) in LIMITS.items()]
+    return [f"{name}={_bound(bound)}" for name, bound in bounds if bound is not None]
+
+
+def _quota(quota: Quota, unset: str) -> str:
+    models = [f"{model}:{','.join(_limits(limits))}" for model, limits in quota.model_limits.items()]
+    return " ".join([*_limits(quota.limits), *models]) or unset
+
+
+def _excerpt(text: str, most: int = _EXCERPT) -> str:
+    flat = harmless(" ".join(text.split()))
+    return flat if len(flat) <= most else flat[: most - 3] + "..."
+
+
+def _details(title: str, rows: Sequence[tuple[str, str]], terminal: Terminal) -> None:
+    terminal.line(title)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        terminal.line(f"  {terminal.dim(name.ljust(width))}  {value}")
+
+
+def show_tenants(tenants: Sequence[Tenant], terminal: Terminal) -> None:
+    if not tenants:
+        terminal.note("no tenant yet")
+        return
+    rows = [
+        (
+            tenant.id,
+            _excerpt(tenant.display_name, 30),
+            str(tenant.state),
+            f"{tenant.weight:g}",
+            str(tenant.priority_ceiling),
+            ",".join(tenant.models) or "all",
+            _quota(tenant.quota, "default"),
+        )
+        for tenant in tenants
+    ]
+    head = ("tenant", "name", "state", "weight", "ceiling", "models", "limits")
+    terminal.table(head, rows, numbers=("weight",))
+
+
+def show_tenant(tenant: Tenant, terminal: Terminal) -> None:
+    rows = [
+        ("name", harmless(tenant.display_name) or "-"),
+        ("state", str(tenant.state)),
+        ("weight", f"{tenant.weight:g}"),
+        ("ceiling", str(tenant.priority_ceiling)),
+        ("models", ", ".join(tenant.models) or "all"),
+        ("limits", " ".join(_limits(tenant.quota.limits)) or "default"),
+        *((f"  {model}", " ".join(_limits(limits))) for model, limits in tenant.quota.model_limits.items()),
+        ("created", moment(tenant.created_at)),
+        ("updated", moment(tenant.updated_at)),
+        ("etag", tenant.etag or "-"),
+    ]
+    _details(terminal.strong(tenant.id), rows, terminal)
+
+
+def show_keys(keys: Sequence[ApiKey], terminal: Terminal) -> None:
+    if not keys:
+        terminal.note("no key yet")
+        return
+    rows = [
+        (
+            key.name,
+            key.tenant or "operators",
+            ",".join(key.scopes),
+            str(key.state),
+            moment(key.expires_at) if key.expires_at else "never",
+            moment(key.created_at),
+            key.created_by or "-",
+            moment(key.rotated_at) if key.rotated_at else "never",
+            _quota(key.quota, "none"),
+        )
+        for key in keys
+    ]
+    head = ("key", "of", "scopes", "state", "expires", "created", "by", "rotated", "limits")
+    terminal.table(head, rows)
+
+
+def show_key(key: ApiKey, terminal: Terminal) -> None:
+    rows = [
+        ("of", key.tenant or "operators"),
+        ("scopes", ", ".join(key.scopes)),
+        ("state", str(key.state)),
+        ("expires", moment(key.expires_at) if key.expires_at else "never"),
+        ("limits", " ".join(_limits(key.quota.limits)) or "none"),
+        *((f"  {model}", " ".join(_limits(limits))) for model, limits in key.quota.model_limits.items()),
+        ("created", f"{moment(key.created_at)} by {key.created_by}" if key.created_by else moment(key.created_at)),
+        ("rotated", moment(key.rotated_at) if key.rotated_at else "never"),
+        ("old secret", f"until {moment(key.old_secret_expires_at)}" if key.old_secret_expires_at else "-"),
+        ("etag", key.etag or "-"),
+    ]
+    _details(terminal.strong(key.name), rows, terminal)
+
+
+def show_quota(states: Sequence[QuotaState], terminal: Terminal) -> None:
+    """What counts against each limit; of a budget that is what was spent and what running requests may yet cost."""
+    rows: list[tuple[str, ...]] = []
+    for state in states:
+        day, month = state.day_spent + state.reserved_cost, state.month_spent + state.reserved_cost
+        limits = state.limits
+        rows += [
+            _counted(state, "rpm", state.requests_used, limits.requests_per_minute),
+            _counted(state, "tpm", state.tokens_used, limits.tokens_per_minute, f"{state.reserved_tokens:,}"),
+            _counted(state, "concurrent", state.concurrent_requests, limits.concurrent_requests),
+            _counted(state, "queued", state.queued_requests, limits.queued_requests),
+            _counted(state, "day-budget", day, limits.day_budget, money(state.reserved_cost)),
+            _counted(state, "month-budget", month, limits.month_budget, money(state.reserved_cost)),
+        ]
+    head = ("model", "limit", "used", "of", "share", "reserved")
+    terminal.table(head, rows, numbers=head[2:])
+
+
+def _counted(
+    state: QuotaState, name: str, used: Decimal | float, bound: Decimal | int | None, reserved: str = ""
+) -> tuple[str, ...]:
+    def amount(value: Decimal | float) -> str:
+        return money(value) if isinstance(value, Decimal) else f"{value:,.0f}"
+
+    if bound is None or bound == UNLIMITED:
+        of, share = "unlimited", ""
+    else:
+        # A budget of 0 is an int, and all of it is used.
+        of, share = amount(bound), f"{float(used) / float(bound):.0%}" if bound else "100%"
+    return state.model or "all", name, amount(used), of, share, reserved
+
+
+def show_pools(pools: Sequence[PoolStatus], terminal: Terminal) -> None:
+    if not pools:
+        terminal.note("no pool is configured")
+        return
+    rows = [
+        (
+            pool.name,
+            str(pool.workers),
+            f"{pool.running} of {pool.slots}",
+            str(pool.waiting),
+            f"{pool.waiting_tokens:,}",
+            f"{pool.tokens_per_second:,.0f}" if pool.tokens_per_second is not None else "-",
+        )
+        for pool in pools
+    ]
+    head = ("pool", "workers", "running", "waiting", "waiting tokens", "tokens/s")
+    terminal.table(head, rows, numbers=head[1:])
+
+
+def show_workers(workers: Sequence[WorkerStatus], terminal: Terminal) -> None:
+    if not workers:
+        terminal.note("no worker is alive")
+        return
+    rows = [
+        (
+            worker.name,
+            worker.pool,
+            _state(worker),
+            f"{worker.running} of {worker.slots}",
+            str(worker.context_tokens),
+            f"{made.engine} {made.engine_version}".strip() if (made := worker.profile) else "-",
+            (made.gpu or "cpu") if made else "-",
+        )
+        for worker in workers
+    ]
+    head = ("worker", "pool", "state", "running", "context", "engine", "gpu")
+    terminal.table(head, rows, numbers=("running", "context"))
+
+
+def _state(worker: WorkerStatus) -> str:
+    if worker.wanted_state in (worker.state, WorkerState.UNSPECIFIED):
+        return str(worker.state)
+    return f"{worker.state}, told: {worker.wanted_state}"
+
+
+def show_letters(letters: Sequence[DeadLetter], terminal: Terminal) -> None:
+    if not letters:
+        terminal.note("no dead letter")
+        return
+    rows = [
+        (
+            moment(letter.died_at),
+            letter.tenant,
+            letter.request_id,
+            letter.pool,
+            str(letter.attempts),
+            letter.worker,
+            _excerpt(letter.detail),
+        )
+        for letter in letters
+    ]
+    head = ("died", "tenant", "request", "pool", "attempts", "worker", "detail")
+    terminal.table(head, rows, numbers=("attempts",))
+
+
+def show_audit(events: Sequence[AuditEvent], terminal: Terminal) -> None:
+    if not events:
+        terminal.note("no change was recorded")
+        return
+    rows = [
+        (moment(event.time), event.actor, event.action, event.resource, _excerpt(_change(event), _CHANGE))
+        for event in events
+    ]
+    terminal.table(("time", "by", "action", "what", "change"), rows)
+
+
+def _change(event: AuditEvent) -> str:
+    """The fields that differ, where both sides are JSON objects; else what was and what is."""
+    before, after = _fields(event.before), _fields(event.after)
+    if before is None or after is None:
+        return f"{_excerpt(event.before) or 'nothing'} -> {_excerpt(event.after) or 'nothing'}"
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return "; ".join(f"{name}: {before.get(name, '-')} -> {after.get(name, '-')}" for name in names)
+
+
+def _fields(text: str) -> dict[str, str] | None:
+    """The leaves of a JSON object by their paths; None when it is none, as one that was cut."""
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return dict(_leaves(cast("Mapping[str, Any]", value), "")) if isinstance(value, dict) else None
+
+
+def _leaves(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    for name, each in value.items():
+        if isinstance(each, dict):
+            yield from _leaves(cast("Mapping[str, Any]", each), f"{path}{name}.")
+        else:
+            yield path + name, json.dumps(each, ensure_ascii=False)
