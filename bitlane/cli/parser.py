@@ -46,6 +46,8 @@ def _connection() -> argparse.ArgumentParser:
     group.add_argument("--timeout", metavar="S", type=_seconds, help="seconds for the whole reply; default 600")
     group.add_argument("--tls", action="store_true", help="use TLS; the default beyond this machine")
     group.add_argument("--ca", metavar="FILE", help="authorities to trust, PEM; implies --tls")
+    group.add_argument("--cert", metavar="FILE", help="certificate to show, PEM; with --cert-key; implies --tls")
+    group.add_argument("--cert-key", metavar="FILE", help="its private key, PEM")
     group.add_argument(
         "--insecure", action="store_true", help="plaintext to another machine: shows key and prompts to the network"
     )

@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +137,16 @@ async def test_a_certificate_with_an_entry_is_a_caller(secure: Secure) -> None:
         assert await client.list_models()
         with pytest.raises(bitlane.PermissionDenied, match="no scope infer"):
             await client.generate("hi", model="smollm2", max_tokens=3)
+
+
+def test_the_command_line_shows_a_certificate(secure: Secure) -> None:
+    certificate, key = map(str, secure.clients.issue(TEAM_A).write(secure.folder, "team-a"))
+    ca = str(secure.authority.write(secure.folder, "servers"))
+    shown = ["--target", secure.target, "--ca", ca, "--cert", certificate, "--cert-key", key]
+    done = subprocess.run(
+        [sys.executable, "-m", "bitlane", *shown, "models"], check=False, capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, "smollm2" in done.stdout) == (0, True), done.stderr
 
 
 async def test_other_certificates_need_another_credential(secure: Secure) -> None:

@@ -183,6 +183,9 @@ def test_nothing_listens():
         (["generate", "--label", "x", "y"], "NAME=VALUE"),
         (["--timeout", "0", "models"], "above 0"),
         (["--ca", "/nowhere", "models"], "cannot read /nowhere"),
+        (["--cert", "/nowhere", "models"], "cannot read /nowhere"),
+        (["--cert", "README.md", "models"], "--cert and --cert-key go together"),
+        (["models", "--cert-key", "README.md"], "--cert and --cert-key go together"),
         (["resume", "r", "--from", "-1"], "next_index"),
     ],
 )
