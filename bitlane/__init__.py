@@ -72,15 +72,68 @@ from bitlane.types import (
 from bitlane.version import read_version
 
 if TYPE_CHECKING:
+    from bitlane.admin_types import (
+        UNLIMITED,
+        ApiKey,
+        ApiKeyState,
+        AuditEvent,
+        DeadLetter,
+        IssuedKey,
+        Limits,
+        PoolStatus,
+        Quota,
+        QuotaState,
+        Scope,
+        ScopeName,
+        Tenant,
+        TenantState,
+        TenantStateName,
+        UsageDimension,
+        UsageDimensionName,
+        UsageInterval,
+        UsageIntervalName,
+        UsageRow,
+        WorkerState,
+        WorkerStatus,
+    )
     from bitlane.arguments import Options
     from bitlane.client import AsyncClient
     from bitlane.stream import AsyncStream
     from bitlane.sync import Client, Stream
+    from bitlane.usage import USAGE_COLUMNS, usage_to_csv, usage_to_json_lines, usage_total
 
     __version__: str
 
-# Loaded on first use, so that `bitlane --help` and those who only want the generated code need not wait for gRPC.
+_ADMIN = (
+    "UNLIMITED",
+    "ApiKey",
+    "ApiKeyState",
+    "AuditEvent",
+    "DeadLetter",
+    "IssuedKey",
+    "Limits",
+    "PoolStatus",
+    "Quota",
+    "QuotaState",
+    "Scope",
+    "ScopeName",
+    "Tenant",
+    "TenantState",
+    "TenantStateName",
+    "UsageDimension",
+    "UsageDimensionName",
+    "UsageInterval",
+    "UsageIntervalName",
+    "UsageRow",
+    "WorkerState",
+    "WorkerStatus",
+)
+_USAGE = ("USAGE_COLUMNS", "usage_to_csv", "usage_to_json_lines", "usage_total")
+# Loaded on first use, so that `bitlane --help` and those who only want the generated code need not wait for gRPC, nor
+# anyone for what few need.
 _LAZY = {
+    **dict.fromkeys(_ADMIN, "bitlane.admin_types"),
+    **dict.fromkeys(_USAGE, "bitlane.usage"),
     "AsyncClient": "bitlane.client",
     "AsyncStream": "bitlane.stream",
     "Client": "bitlane.sync",
@@ -89,11 +142,16 @@ _LAZY = {
 }
 
 __all__ = [
+    "UNLIMITED",
+    "USAGE_COLUMNS",
     "Aborted",
     "Accepted",
     "AccessError",
+    "ApiKey",
+    "ApiKeyState",
     "AsyncClient",
     "AsyncStream",
+    "AuditEvent",
     "AuthenticationError",
     "BitlaneError",
     "Cancellation",
@@ -102,6 +160,7 @@ __all__ = [
     "ComputePath",
     "ConfigError",
     "ConnectionFailed",
+    "DeadLetter",
     "DeadlineExceeded",
     "Decision",
     "DecisionReason",
@@ -115,6 +174,8 @@ __all__ = [
     "IdConflict",
     "InternalError",
     "InvalidRequest",
+    "IssuedKey",
+    "Limits",
     "Message",
     "MessageDict",
     "Model",
@@ -122,31 +183,49 @@ __all__ = [
     "Options",
     "PermissionDenied",
     "Pool",
+    "PoolStatus",
     "Precision",
     "PrecisionName",
     "PrecisionUnavailable",
     "Priority",
     "PriorityName",
     "Profile",
+    "Quota",
     "QuotaExceeded",
+    "QuotaState",
     "Receipt",
     "RequestError",
     "RetryPolicy",
     "Role",
     "RoleName",
+    "Scope",
+    "ScopeName",
     "Sensitivity",
     "Stream",
     "Task",
     "TaskName",
     "TaskSource",
+    "Tenant",
+    "TenantState",
+    "TenantStateName",
     "Tls",
     "TokenLogprobs",
     "TopLogprob",
     "TryLaterError",
     "Unavailable",
     "Usage",
+    "UsageDimension",
+    "UsageDimensionName",
+    "UsageInterval",
+    "UsageIntervalName",
+    "UsageRow",
     "Violation",
+    "WorkerState",
+    "WorkerStatus",
     "__version__",
+    "usage_to_csv",
+    "usage_to_json_lines",
+    "usage_total",
 ]
 
 

@@ -15,10 +15,8 @@ from bitlane.convert import (
     TASKS,
     enum_members,
     known,
-    precision_to_wire,
     priority_to_wire,
     profile,
-    task_to_wire,
 )
 from bitlane.money import from_nanos, to_nanos
 from bitlane.types import Priority
@@ -216,29 +214,6 @@ def usage_row(message: pb.UsageRow, group_by: Collection[t.UsageDimension], curr
         fp8_cost=from_nanos(message.fp8_cost_nanos),
         currency=currency,
     )
-
-
-def usage_row_to_wire(row: t.UsageRow) -> pb.UsageRow:
-    """For the fake server."""
-    message = pb.UsageRow(
-        start_time=moment_to_wire(row.start_time, "start_time") if row.start_time else None,
-        tenant=row.tenant or "",
-        key=row.key or "",
-        model=row.model or "",
-        pool=row.pool or "",
-        requests=row.requests,
-        failed_requests=row.failed_requests,
-        prompt_tokens=row.prompt_tokens,
-        cached_prompt_tokens=row.cached_prompt_tokens,
-        output_tokens=row.output_tokens,
-        cost_nanos=to_nanos(row.cost),
-        fp8_cost_nanos=to_nanos(row.fp8_cost),
-    )
-    if row.precision:
-        message.precision = precision_to_wire(row.precision)
-    if row.task:
-        message.task = task_to_wire(row.task)
-    return message
 
 
 def pool_status(message: pb.PoolStatus) -> t.PoolStatus:

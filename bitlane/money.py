@@ -9,16 +9,25 @@ _EXACT = Context(prec=19, traps=[Inexact, InvalidOperation])
 
 def to_nanos(amount: Decimal | int) -> int:
     """Raises ValueError for what has more than 9 decimals, is no number, or is too large."""
+    given = Decimal(amount)
     try:
-        return int(Decimal(amount).quantize(_NANO, context=_EXACT).scaleb(9, context=_EXACT))
+        if given.is_finite():
+            return int(given.quantize(_NANO, context=_EXACT).scaleb(9, context=_EXACT))
     except Inexact:
         raise ValueError("money has at most 9 decimals") from None
     except InvalidOperation:
-        raise ValueError("money is a number below 10 billion") from None
+        pass
+    raise ValueError("money is a number below 10 billion")
 
 
 def from_nanos(nanos: int) -> Decimal:
-    whole, rest = divmod(abs(nanos), 10**9)
-    text = f"{whole}.{rest:09}".rstrip("0").rstrip(".")
+    """`nanos` is at least 0."""
+    whole, rest = divmod(nanos, 10**9)
     # Made of a text, because arithmetic would round to the caller's context.
-    return Decimal(f"-{text}" if nanos < 0 else text)
+    return Decimal(to_text(Decimal(f"{whole}.{rest:09}")))
+
+
+def to_text(amount: Decimal) -> str:
+    """Exact and short: no zeros at the end, and never 1E-9, which not every reader knows."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -9,6 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from bitlane.admin_types import UsageRow
+from bitlane.money import to_text
 
 __all__ = ["USAGE_COLUMNS", "usage_to_csv", "usage_to_json_lines", "usage_total"]
 
@@ -71,8 +72,7 @@ def _plain(value: datetime | Decimal | StrEnum | str | int | None) -> str | int 
         case datetime():
             return value.isoformat()
         case Decimal():
-            # Never as 1E-9, which not every reader knows.
-            return f"{value:f}"
+            return to_text(value)
         case StrEnum():
             return value.value
         case _:

@@ -21,6 +21,7 @@ from bitlane.admin_types import (
 from bitlane.cli.admin_values import LIMITS
 from bitlane.cli.report import moment
 from bitlane.cli.terminal import Terminal, harmless
+from bitlane.money import to_text
 
 _EXCERPT = 60  # characters
 _CHANGE = 100
@@ -28,8 +29,8 @@ _CHANGE = 100
 
 def money(amount: Decimal | int) -> str:
     """Exact, with two decimals at least."""
-    whole, _, rest = f"{amount:f}".partition(".")
-    return f"{whole}.{rest.rstrip('0').ljust(2, '0')}"
+    whole, _, rest = to_text(Decimal(amount)).partition(".")
+    return f"{whole}.{rest.ljust(2, '0')}"
 
 
 def _bound(bound: Decimal | int) -> str:
@@ -38,15 +39,15 @@ def _bound(bound: Decimal | int) -> str:
     return money(bound) if isinstance(bound, Decimal) else str(bound)
 
 
-def _limits(limits: Limits) -> list[str]:
+def flags(limits: Limits) -> list[str]:
     """As the command line takes them."""
     bounds = [(name, getattr(limits, field)) for name, (field, _, _) in LIMITS.items()]
     return [f"{name}={_bound(bound)}" for name, bound in bounds if bound is not None]
 
 
 def _quota(quota: Quota, unset: str) -> str:
-    models = [f"{model}:{','.join(_limits(limits))}" for model, limits in quota.model_limits.items()]
-    return " ".join([*_limits(quota.limits), *models]) or unset
+    models = [f"{model}:{','.join(flags(limits))}" for model, limits in quota.model_limits.items()]
+    return " ".join([*flags(quota.limits), *models]) or unset
 
 
 def _excerpt(text: str, most: int = _EXCERPT) -> str:
@@ -88,8 +89,8 @@ def show_tenant(tenant: Tenant, terminal: Terminal) -> None:
         ("weight", f"{tenant.weight:g}"),
         ("ceiling", str(tenant.priority_ceiling)),
         ("models", ", ".join(tenant.models) or "all"),
-        ("limits", " ".join(_limits(tenant.quota.limits)) or "default"),
-        *((f"  {model}", " ".join(_limits(limits))) for model, limits in tenant.quota.model_limits.items()),
+        ("limits", " ".join(flags(tenant.quota.limits)) or "default"),
+        *((f"  {model}", " ".join(flags(limits))) for model, limits in tenant.quota.model_limits.items()),
         ("created", moment(tenant.created_at)),
         ("updated", moment(tenant.updated_at)),
         ("etag", tenant.etag or "-"),
@@ -104,7 +105,6 @@ def show_keys(keys: Sequence[ApiKey], terminal: Terminal) -> None:
     rows = [
         (
             key.name,
-            key.tenant or "operators",
             ",".join(key.scopes),
             str(key.state),
             moment(key.expires_at) if key.expires_at else "never",
@@ -115,7 +115,7 @@ def show_keys(keys: Sequence[ApiKey], terminal: Terminal) -> None:
         )
         for key in keys
     ]
-    head = ("key", "of", "scopes", "state", "expires", "created", "by", "rotated", "limits")
+    head = ("key", "scopes", "state", "expires", "created", "by", "rotated", "limits")
     terminal.table(head, rows)
 
 
@@ -125,8 +125,8 @@ def show_key(key: ApiKey, terminal: Terminal) -> None:
         ("scopes", ", ".join(key.scopes)),
         ("state", str(key.state)),
         ("expires", moment(key.expires_at) if key.expires_at else "never"),
-        ("limits", " ".join(_limits(key.quota.limits)) or "none"),
-        *((f"  {model}", " ".join(_limits(limits))) for model, limits in key.quota.model_limits.items()),
+        ("limits", " ".join(flags(key.quota.limits)) or "none"),
+        *((f"  {model}", " ".join(flags(limits))) for model, limits in key.quota.model_limits.items()),
         ("created", f"{moment(key.created_at)} by {key.created_by}" if key.created_by else moment(key.created_at)),
         ("rotated", moment(key.rotated_at) if key.rotated_at else "never"),
         ("old secret", f"until {moment(key.old_secret_expires_at)}" if key.old_secret_expires_at else "-"),
@@ -137,34 +137,35 @@ def show_key(key: ApiKey, terminal: Terminal) -> None:
 
 def show_quota(states: Sequence[QuotaState], terminal: Terminal) -> None:
     """What counts against each limit; of a budget that is what was spent and what running requests may yet cost."""
-    rows: list[tuple[str, ...]] = []
-    for state in states:
-        day, month = state.day_spent + state.reserved_cost, state.month_spent + state.reserved_cost
-        limits = state.limits
-        rows += [
-            _counted(state, "rpm", state.requests_used, limits.requests_per_minute),
-            _counted(state, "tpm", state.tokens_used, limits.tokens_per_minute, f"{state.reserved_tokens:,}"),
-            _counted(state, "concurrent", state.concurrent_requests, limits.concurrent_requests),
-            _counted(state, "queued", state.queued_requests, limits.queued_requests),
-            _counted(state, "day-budget", day, limits.day_budget, money(state.reserved_cost)),
-            _counted(state, "month-budget", month, limits.month_budget, money(state.reserved_cost)),
-        ]
+    rows = [row for state in states for row in _counted(state)]
     head = ("model", "limit", "used", "of", "share", "reserved")
     terminal.table(head, rows, numbers=head[2:])
 
 
-def _counted(
-    state: QuotaState, name: str, used: Decimal | float, bound: Decimal | int | None, reserved: str = ""
-) -> tuple[str, ...]:
-    def amount(value: Decimal | float) -> str:
-        return money(value) if isinstance(value, Decimal) else f"{value:,.0f}"
+def _counted(state: QuotaState) -> Iterator[tuple[str, ...]]:
+    reserved = state.reserved_cost
+    used: Mapping[str, tuple[Decimal | float, Decimal | int | None]] = {
+        "rpm": (state.requests_used, None),
+        "tpm": (state.tokens_used, state.reserved_tokens),
+        "concurrent": (state.concurrent_requests, None),
+        "queued": (state.queued_requests, None),
+        "day-budget": (state.day_spent + reserved, reserved),
+        "month-budget": (state.month_spent + reserved, reserved),
+    }
+    for name, (taken, held) in used.items():
+        bound: Decimal | int | None = getattr(state.limits, LIMITS[name][0])
+        if bound is None or bound == UNLIMITED:
+            of, share = "unlimited", ""
+        else:
+            of = money(bound) if isinstance(bound, Decimal) else f"{bound:,}"
+            share = f"{float(taken) / float(bound):.0%}" if bound else "100%"
+        # A model has the limits of its own only; of all together what is not bounded is worth knowing too.
+        if share or not state.model:
+            yield state.model or "all", name, _amount(taken), of, share, "" if held is None else _amount(held)
 
-    if bound is None or bound == UNLIMITED:
-        of, share = "unlimited", ""
-    else:
-        # A budget of 0 is an int, and all of it is used.
-        of, share = amount(bound), f"{float(used) / float(bound):.0%}" if bound else "100%"
-    return state.model or "all", name, amount(used), of, share, reserved
+
+def _amount(value: Decimal | float) -> str:
+    return f"{value:,.4f}" if isinstance(value, Decimal) else f"{value:,.0f}"
 
 
 def show_pools(pools: Sequence[PoolStatus], terminal: Terminal) -> None:

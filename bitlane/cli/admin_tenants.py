@@ -5,6 +5,7 @@ from argparse import Namespace
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from bitlane.admin_types import IssuedKey, Limits, Quota, Tenant
@@ -127,7 +128,7 @@ def _show_issued(issued: IssuedKey, arguments: Namespace, terminal: Terminal) ->
     terminal.line(as_json(issued) if hasattr(arguments, "json") else issued.secret)
     key = issued.key
     terminal.note(f"the secret of key {key.name} of {key.tenant or 'the operators'} is shown this once: store it now")
-    if key.old_secret_expires_at:
+    if key.old_secret_expires_at and key.old_secret_expires_at > datetime.now(UTC):
         terminal.note(f"the old one is valid until {moment(key.old_secret_expires_at)}")
     return True
 

@@ -24,7 +24,7 @@ NO_ETAG = "none"
 def header(found: PolicyVersion) -> str:
     """A comment that `put` reads the etag from."""
     if not found.version:
-        return f"# bitlane policy of {found.tenant}, as the server's configuration has it, etag {NO_ETAG}"
+        return f"# bitlane policy of {found.tenant}, the product's default, etag {found.etag or NO_ETAG}"
     return f"# bitlane policy of {found.tenant}, version {found.version}, etag {found.etag}, by {found.author}"
 
 
@@ -47,7 +47,7 @@ def show_changes(changes: Sequence[PolicyChange], terminal: Terminal) -> None:
 
 def show_versions(versions: Sequence[PolicyVersion], terminal: Terminal) -> None:
     if not versions:
-        terminal.note("no live policy yet: the server's configuration has it")
+        terminal.note("no live policy yet: the product's default acts")
         return
     rows = [(str(v.version), moment(v.created_at), v.author, v.etag, v.note) for v in versions]
     terminal.table(("version", "put", "by", "etag", "note"), rows)

@@ -14,6 +14,7 @@ from bitlane import defaults
 from bitlane.channel import is_loopback
 from bitlane.cli.terminal import Terminal
 from bitlane.errors import AuthenticationError, BitlaneError, ConnectionFailed
+from bitlane.money import to_text
 from bitlane.sync import Stream
 from bitlane.types import Explanation, FinishReason, Model, Pool
 
@@ -41,7 +42,7 @@ def present(found: _Found, show: Callable[[_Found, Terminal], None], arguments: 
 def _plain(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
-    return f"{value:f}" if isinstance(value, Decimal) else str(value)
+    return to_text(value) if isinstance(value, Decimal) else str(value)
 
 
 def moment(value: datetime | None) -> str:

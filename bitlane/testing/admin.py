@@ -13,8 +13,9 @@ import grpc
 from google.protobuf.message import Message as Wire
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from bitlane.admin_convert import usage_row_to_wire
+from bitlane import admin_convert, convert
 from bitlane.admin_types import UsageRow
+from bitlane.money import to_nanos
 from bitlane.testing.script import Code, Fault, Method
 from bitlane.testing.service import Context, FakeService
 from bitlane.v1 import admin_pb2 as pb
@@ -195,7 +196,7 @@ class FakeAdmin:
         start = request.start_time.seconds if request.HasField("start_time") else end - 86_400
         start, end = start // seconds * seconds, -(-end // seconds) * seconds
         sums: dict[tuple[Any, ...], pb.UsageRow] = {}
-        for row in map(usage_row_to_wire, self.usage):
+        for row in map(_row, self.usage):
             at = row.start_time.seconds
             if not (start <= at < end and request.tenant in ("", row.tenant)):
                 continue
@@ -235,6 +236,28 @@ class FakeAdmin:
 
     def _shut_out(self, name: tuple[str, str]) -> None:
         self._service.secrets.difference_update(self._hashes.pop(name, ()))
+
+
+def _row(row: UsageRow) -> pb.UsageRow:
+    message = pb.UsageRow(
+        start_time=admin_convert.moment_to_wire(row.start_time, "start_time") if row.start_time else None,
+        tenant=row.tenant or "",
+        key=row.key or "",
+        model=row.model or "",
+        pool=row.pool or "",
+        requests=row.requests,
+        failed_requests=row.failed_requests,
+        prompt_tokens=row.prompt_tokens,
+        cached_prompt_tokens=row.cached_prompt_tokens,
+        output_tokens=row.output_tokens,
+        cost_nanos=to_nanos(row.cost),
+        fp8_cost_nanos=to_nanos(row.fp8_cost),
+    )
+    if row.precision:
+        message.precision = convert.precision_to_wire(row.precision)
+    if row.task:
+        message.task = convert.task_to_wire(row.task)
+    return message
 
 
 def _serialize(message: Wire) -> bytes:
