@@ -7,6 +7,7 @@ the last good one stays; so does everything while the broker is away.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
@@ -60,6 +61,14 @@ class DocumentWatch:
             await self._take_over()
             while await self._complete():
                 await self._take_over()
+
+    async def catch_up(self) -> None:
+        """Takes over what changed, so that this router acts on a change before its author is answered.
+
+        While the broker is away that waits: the change is stored, and its author shall know.
+        """
+        with suppress(BrokerUnavailable):
+            await self.refresh()
 
     async def run(self) -> None:
         """Refreshes until cancelled."""
