@@ -13,7 +13,7 @@ class AsyncTenants(Room):
     """Who may use the service. Changes need an operator's key."""
 
     async def create(self, tenant: Tenant) -> Tenant:
-        """Makes a tenant; only its id is required. Raises IdConflict when there is one."""
+        """Makes a tenant; only its id is required. Raises AlreadyExists when there is one."""
         request = pb.CreateTenantRequest(tenant=admin_convert.tenant_to_wire(tenant))
         reply = await self._call(lambda stub: stub.CreateTenant, request, repeatable=False)
         return admin_convert.tenant(reply.tenant)
@@ -72,7 +72,7 @@ class AsyncKeys(Room):
             secret_sha256: Of a key that exists elsewhere already, in hex, instead of a new secret. Operators only.
 
         Raises:
-            IdConflict: there is a key of this name.
+            AlreadyExists: there is a key of this name.
         """
         request = pb.CreateApiKeyRequest(
             tenant=tenant,

@@ -58,12 +58,12 @@ def _refuse(code: Code, reason: str, message: str, **metadata: str) -> NoReturn:
 class FakeAdmin:
     """The RPCs. Everything runs in the server's event loop."""
 
-    def __init__(self, service: FakeService) -> None:
+    def __init__(self, service: FakeService, usage: Sequence[UsageRow]) -> None:
         self._service = service
         self._tenants: dict[str, pb.Tenant] = {}
         self._keys: dict[tuple[str, str], pb.ApiKey] = {}
         self._hashes: dict[tuple[str, str], list[str]] = {}
-        self.usage: list[UsageRow] = []
+        self._usage = usage
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """For a server's `add_generic_rpc_handlers`."""
@@ -196,7 +196,7 @@ class FakeAdmin:
         start = request.start_time.seconds if request.HasField("start_time") else end - 86_400
         start, end = start // seconds * seconds, -(-end // seconds) * seconds
         sums: dict[tuple[Any, ...], pb.UsageRow] = {}
-        for row in map(_row, self.usage):
+        for row in map(_row, self._usage):
             at = row.start_time.seconds
             if not (start <= at < end and request.tenant in ("", row.tenant)):
                 continue
@@ -209,7 +209,7 @@ class FakeAdmin:
                     sums[group].MergeFrom(pb.UsageRow(**{name: getattr(row, name)}))
             for name in _SUMS:
                 setattr(sums[group], name, getattr(sums[group], name) + getattr(row, name))
-        currency = self.usage[0].currency if self.usage else "USD"
+        currency = self._usage[0].currency if self._usage else "USD"
         return pb.GetUsageResponse(rows=[sums[group] for group in sorted(sums)], currency=currency)
 
     def _tenant(self, name: str) -> pb.Tenant:
