@@ -15,7 +15,7 @@ from broker.connection import Argument
 from broker.login import Login
 from broker.pipeline import Pipeline
 from broker.scripts import load_scripts
-from broker.types import BrokerError, BrokerUnavailable, Change
+from broker.types import BrokerError, BrokerUnavailable, Change, Directive, Interval, Limits
 from deploy.local.server import LocalServer
 from tests.contract.broker.requests import POOL, make_submission
 from tests.contract.broker.test_cluster import SHARDS, run_all
@@ -28,6 +28,7 @@ PASSWORD = "of-the-test"
 ROLES: dict[str, set[str]] = {
     "router": {
         *("submit", "attach", "read_log", "cancel", "abandon", "inbox", "pools", "dead_letters", "replay", "purge"),
+        *("usage", "account", "direct", "directives"),
         *("documents.put", "documents.get", "documents.versions", "documents.changes"),
         *("documents.count", "documents.counts", "audit.record", "audit.list"),
     },
@@ -38,6 +39,7 @@ ROLES: dict[str, set[str]] = {
     # A person at the server while the API is away. Documents are changed by the API alone, which checks them.
     "operator": {
         *("pools", "dead_letters", "replay", "purge", "audit.record", "audit.list"),
+        *("usage", "account", "direct", "directives"),
         *("documents.get", "documents.versions", "documents.counts"),
     },
 }
@@ -186,6 +188,11 @@ async def all_methods(stage: Broker) -> None:
         await stage.read_log(submission.ref, 0)
         await stage.dead_letters()
         await stage.purge(submission.ref)
+        await stage.account("acme", "ci", "smollm2", Limits(tokens_per_minute=1))
+        await stage.usage("acme", Interval.DAY, 0, 1)
+        await stage.direct(POOL, "w1", Directive.QUARANTINE)
+        assert await stage.directives(POOL) == {"w1": Directive.QUARANTINE}
+        await stage.direct(POOL, "w1", Directive.SERVE)
         await stage.audit.record("a", "b", "c", "acme", "", "")
         assert (await stage.audit.list(10)).items
         assert await stage.documents.get("policy/acme")
