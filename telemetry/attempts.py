@@ -119,7 +119,7 @@ class Attempt:
             }
         )
         entered_ns = self._began_ns - round(claimed.waited_s * 1e9)
-        waiting = spans.start("queue", SpanKind.INTERNAL, sent, common, start_ns=entered_ns)
+        waiting = spans.start("queue", SpanKind.INTERNAL, sent or span.where, common, start_ns=entered_ns)
         waiting.set({"bitlane.queue.time": claimed.waited_s})
         waiting.end(end_ns=self._began_ns)
         return span
