@@ -84,7 +84,7 @@ def show_tenants(tenants: Sequence[Tenant], terminal: Terminal) -> None:
 
 def show_tenant(tenant: Tenant, terminal: Terminal) -> None:
     rows = [
-        ("name", harmless(tenant.display_name) or "-"),
+        ("name", _excerpt(tenant.display_name, 200) or "-"),
         ("state", str(tenant.state)),
         ("weight", f"{tenant.weight:g}"),
         ("ceiling", str(tenant.priority_ceiling)),
