@@ -106,7 +106,7 @@ def _limits(message: pb.Limits) -> t.Limits:
 def quota_to_wire(quota: t.Quota, path: str) -> pb.Quota:
     """`path` names the quota in errors, such as `tenant.quota`."""
     return pb.Quota(
-        limits=_limits_to_wire(quota.limits, f"{path}.limits."),
+        limits=_limits_to_wire(quota.limits, f"{path}.limits.") if quota.limits != t.Limits() else None,
         model_limits={
             model: _limits_to_wire(limits, f"{path}.model_limits[{model}].")
             for model, limits in quota.model_limits.items()

@@ -66,9 +66,10 @@ class AsyncKeys(Room):
         """Makes a key. Its secret is in the answer, and nobody can show it again.
 
         Args:
-            scopes: Default: infer and read. A key can give away only scopes that it has, or infer.
+            scopes: Default: infer and read; of an operator's key: read. A caller can give away only scopes that it has,
+                or infer.
             expires_at: Default: never.
-            quota: Bounds for this key alone, beside the tenant's.
+            quota: Bounds for this key alone, beside the tenant's. Not for an operator's key, which generates nothing.
             secret_sha256: Of a key that exists elsewhere already, in hex, instead of a new secret. Operators only.
 
         Raises:

@@ -133,7 +133,8 @@ class FakeAdmin:
         if request.tenant:
             self._tenant(request.tenant)
         name = (request.tenant, request.name)
-        if name in self._keys:
+        known = self._keys.get(name)
+        if known is not None and known.state != pb.API_KEY_STATE_REVOKED:
             _refuse("ALREADY_EXISTS", "KEY_EXISTS", f"there is a key {request.name} already")
         key = pb.ApiKey(
             tenant=request.tenant,
@@ -156,7 +157,7 @@ class FakeAdmin:
 
     def _update_api_key(self, request: pb.UpdateApiKeyRequest) -> pb.UpdateApiKeyResponse:
         wanted = request.key
-        key = self._key(wanted.tenant, wanted.name)
+        key = self._living_key(wanted.tenant, wanted.name)
         _match(key.etag, wanted.etag)
         for field in ("scopes", "expires_at", "quota"):
             key.ClearField(field)
@@ -166,7 +167,7 @@ class FakeAdmin:
         return pb.UpdateApiKeyResponse(key=key)
 
     def _rotate_api_key(self, request: pb.RotateApiKeyRequest) -> pb.RotateApiKeyResponse:
-        key = self._key(request.tenant, request.name)
+        key = self._living_key(request.tenant, request.name)
         name = (request.tenant, request.name)
         overlap = request.overlap.ToTimedelta() if request.HasField("overlap") else _OVERLAP
         if not overlap:
@@ -217,6 +218,12 @@ class FakeAdmin:
 
     def _key(self, tenant: str, name: str) -> pb.ApiKey:
         return self._keys.get((tenant, name)) or _refuse("NOT_FOUND", "KEY_NOT_FOUND", f"there is no key {name!r}")
+
+    def _living_key(self, tenant: str, name: str) -> pb.ApiKey:
+        key = self._key(tenant, name)
+        if key.state == pb.API_KEY_STATE_REVOKED:
+            _refuse("FAILED_PRECONDITION", "KEY_REVOKED", f"key {name!r} is revoked for good")
+        return key
 
     def _put_tenant(self, tenant: pb.Tenant, created_at: Timestamp) -> pb.Tenant:
         stored = self._tenants[tenant.id] = pb.Tenant()

@@ -12,6 +12,7 @@ from bitlane import (
     AuthenticationError,
     Client,
     EditConflict,
+    FailedPrecondition,
     InternalError,
     Limits,
     NotFound,
@@ -86,6 +87,9 @@ async def test_keys_open_the_server_until_they_end():
             await keys.update(updated)
         assert (await keys.revoke("ci", tenant="acme")).state == "revoked"
         assert not await opens(last.secret)
+        with pytest.raises(FailedPrecondition):
+            await keys.rotate("ci", tenant="acme")
+        assert (await keys.create("ci", tenant="acme")).key.state == "active"
         operator = await keys.create("me")
         assert [key.name async for key in keys.list()] == ["me"]
         assert await opens(operator.secret)
