@@ -64,6 +64,8 @@ _OPTIONS: list[tuple[str, int]] = [
     # The largest token that is read is 8 KiB.
     ("grpc.max_metadata_size", 12 << 10),
     ("grpc.absolute_max_metadata_size", 16 << 10),
+    # Two routers on one port would share its clients unseen; the second shall say that the address is taken.
+    ("grpc.so_reuseport", 0),
 ]
 
 

@@ -379,3 +379,11 @@ def test_what_keeps_a_router_from_starting_is_said(tmp_path: Path) -> None:
         assert words in said
         assert "Traceback" not in said
         assert "hunter2" not in said
+
+
+def test_a_taken_address_is_said(secure: Secure, tmp_path: Path) -> None:
+    env = {"BITLANE_ROUTER_BROKER_URL": secure.broker_url}
+    arguments = ["--config", "config/local.yaml", "--listen", secure.target]
+    process = Process("second-router", "router", arguments, tmp_path / "router.log", env)
+    assert process.wait(30.0) == 1
+    assert f"cannot listen on {secure.target}: the address is taken" in (tmp_path / "router.log").read_text()
