@@ -149,6 +149,7 @@ def test_faults_and_calls_are_as_with_every_other_call(threaded_server: FakeServ
     with pytest.raises(Unavailable):
         sync_client.admin.tenants.create(Tenant("acme"))
     assert [call.method for call in threaded_server.calls] == ["ListModels", "CreateTenant"]
+    assert threaded_server.calls[1].ended.wait(10)
     assert threaded_server.calls[1].outcome == "failed"
 
 
