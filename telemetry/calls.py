@@ -21,6 +21,7 @@ from telemetry.tenants import TenantLabels
 PROVIDER = "bitlane"
 # A server's span is an error where the server is at fault; the conventions for RPC list these codes.
 _FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
+_BAD_ENDINGS = ("not_migratable", "attempts_exhausted")
 _GENERATING = ("/Generate", "/Complete")
 _NANOS = 1e-9
 
@@ -51,6 +52,15 @@ class RouterTelemetry(ProcessMetrics):
         self.pool_workers = registry.observed(catalogue.POOL_WORKERS)
         self.gate_state = registry.observed(catalogue.GATE_STATE)
         self.policy_version = registry.observed(catalogue.POLICY_VERSION)
+        self._known: set[Labels] = set()
+
+    def served(self, model: str, pool: str, tenant: str) -> Labels:
+        """The labels of what serves a tenant, whose series begin before the first request ends badly."""
+        labels = (model, pool, self.tenants.of(tenant))
+        if labels not in self._known:
+            self._known.add(labels)
+            self.requests.begin(*((*labels, outcome) for outcome in _BAD_ENDINGS))
+        return labels
 
     def call(self, method: str, metadata: Iterable[tuple[str, str | bytes]] = ()) -> "ServedCall":
         """Begins an RPC. `method` as in `bitlane.v1.InferenceService/Generate`; `metadata` is the caller's."""
@@ -103,7 +113,7 @@ class ServedCall:
         """Tells the decision of a request that is about to be submitted. Enumerations by name, in lower case; the
         precision as FP4. `operation` is chat or text_completion."""
         router = self._router
-        self._served = (model, pool, router.tenants.of(self.tenant))
+        self._served = router.served(model, pool, self.tenant)
         self._generation = (operation, PROVIDER, *self._served)
         router.decisions.add(1, (model, precision, task, reason))
         if source == "classifier":
@@ -128,7 +138,7 @@ class ServedCall:
 
     def resumed(self, *, model: str, pool: str) -> None:
         """Tells that the call goes on with a request that began elsewhere: it counts, its times do not."""
-        self._served = (model, pool, self._router.tenants.of(self.tenant))
+        self._served = self._router.served(model, pool, self.tenant)
         if self.span.recording:
             self.span.set({"gen_ai.request.model": model, "bitlane.pool": pool})
 

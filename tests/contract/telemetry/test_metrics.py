@@ -16,7 +16,7 @@ from telemetry.instruments import MAX_SERIES
 from telemetry.naming import prometheus_name, series_names
 from telemetry.setup import Telemetry
 from telemetry.tenants import TenantLabels
-from tests.contract.telemetry.receiver import Receiver, attributes, receiver
+from tests.contract.telemetry.receiver import Receiver, Value, attributes, receiver
 
 _CLIENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 _GENERATE = "bitlane.v1.InferenceService/Generate"
@@ -109,13 +109,14 @@ def test_many_series_go_out_in_several_messages(otlp: Receiver, telemetry: Telem
     for number in range(500):
         histogram.record(1, (f"pool-{number}",))
     telemetry.close()
-    points = [
-        (metric.name, len(metric.sum.data_points) + len(metric.histogram.data_points))
-        for metrics in otlp.metrics[-2:]
-        for metric in metrics
-    ]
-    assert sum(count for name, count in points if name == catalogue.MIGRATIONS.name) == MAX_SERIES
-    assert sum(count for name, count in points if name == catalogue.PREFILL.name) == 500
+    pools: dict[str, set[Value]] = {}
+    for message in otlp.metrics:
+        points = [(m.name, point) for m in message for point in (*m.sum.data_points, *m.histogram.data_points)]
+        assert len(points) <= 2000
+        for name, point in points:
+            pools.setdefault(name, set()).add(attributes(point.attributes).get("bitlane.pool"))
+    assert len(pools[catalogue.MIGRATIONS.name]) == MAX_SERIES
+    assert len(pools[catalogue.PREFILL.name]) == 500
 
 
 def test_prometheus_gets_the_same_with_exemplars_in_openmetrics(telemetry: Telemetry) -> None:

@@ -105,6 +105,7 @@ def test_a_later_attempt_links_to_the_first() -> None:
     assert (processes[0].attributes or {})["error.type"] == "lost"
     assert processes[1].status.status_code is StatusCode.UNSET
     assert [p.value for p in second._migrations.points()] == [1]  # pyright: ignore[reportPrivateUsage]
+    assert [p.value for p in first._migrations.points()] == [0]  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize(
@@ -138,6 +139,23 @@ def test_an_unsampled_job_makes_no_span_and_tells_the_engine_so() -> None:
     assert memory.finished == {}
     assert [sum(p.counts) for p in worker.queue_time.points()] == [1]
     assert {p.labels: p.value for p in worker.attempts.points()} == {("m/fp4", "stop"): 1}
+
+
+def test_what_alerts_watch_begins_at_nothing() -> None:
+    """A counter that appears with its first event has not increased, as Prometheus sees it."""
+    telemetry = Memory.make().telemetry()
+    telemetry.registry = Registry()
+    worker = WorkerTelemetry(telemetry, worker="w-1", pool="m/fp4", engine="scripted")
+    begun = {
+        each.instrument.name: [getattr(point, "value", None) for point in each.points()]
+        for each in telemetry.registry.instruments
+        if each.points()
+    }
+    assert begun == {"bitlane.leases.lost": [0, 0, 0, 0], "bitlane.migrations": [0], "bitlane.fences": [0]}
+    worker.lease_lost("waiting")
+    worker.fenced()
+    lost = next(each for each in telemetry.registry.instruments if each.instrument.name == "bitlane.leases.lost")
+    assert sum(getattr(point, "value", 0) for point in lost.points()) == 1
 
 
 def test_a_job_without_a_trace_begins_one_of_its_own() -> None:
