@@ -29,8 +29,8 @@ class Api:
         self.inference = InferenceServiceStub(channel)
         self._metadata = (("authorization", f"Bearer {key}"),)
 
-    def ask(self, method: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q) -> R:
-        return method(request, metadata=self._metadata, timeout=TIMEOUT_S)
+    def ask(self, method: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q, timeout_s: float = TIMEOUT_S) -> R:
+        return method(request, metadata=self._metadata, timeout=timeout_s)
 
     def with_key(self, key: str) -> "Api":
         """The same server, called by another."""
