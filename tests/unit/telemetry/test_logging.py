@@ -130,6 +130,21 @@ def test_what_other_code_logs_about_data_stays_out() -> None:
     assert len(second["event"]) == 300
 
 
+def test_the_telemetry_says_where_it_goes_without_a_password() -> None:
+    (line,) = _lines(
+        """
+        import os
+        from telemetry.setup import set_up_telemetry
+        os.environ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = "http://name:canary@127.0.0.1:1"
+        os.environ["OTEL_EXPORTER_OTLP_HEADERS"] = "authorization=canary,broken"
+        set_up_telemetry("router", "r-1")
+        """
+    )
+    assert (line["event"], line["traces"], line["metrics"]) == ("telemetry.ready", "127.0.0.1:1", "")
+    assert "TraceIdRatioBased{0.01}" in str(line["sampler"])
+    assert "canary" not in json.dumps(line)
+
+
 def test_what_json_cannot_say_is_said_as_text() -> None:
     (line,) = _lines('log.info("odd", value=object, bytes=b"x", key={1: 2}, lone="\\ud800", huge=1 << 70)')
     assert line["event"] == "odd"
