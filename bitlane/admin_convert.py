@@ -125,6 +125,9 @@ def quota(message: pb.Quota) -> t.Quota:
 def tenant_to_wire(tenant: t.Tenant) -> pb.Tenant:
     if isinstance(tenant.models, str):
         raise invalid("tenant.models", "must be a list of names")
+    if tenant.weight == 0:
+        # The wire has no other word for "not set", and so it would become the default.
+        raise invalid("tenant.weight", "must be above 0 and at most 1000")
     message = pb.Tenant(
         models=tenant.models,
         state=pb.TenantState.Value(f"TENANT_STATE_{member(t.TenantState, tenant.state, 'tenant.state').name}"),

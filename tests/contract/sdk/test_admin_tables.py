@@ -121,7 +121,7 @@ time                 by              action          what                       
 2026-11-20 17:00:00  operator/local  UpdateTenant    tenant/acme                  \
 weight: 1.0 -> 2.5; quota.limits.requests_per_minute: 600 -> 60
 2026-11-18 12:00:00  acme/admin      CreateApiKey    key/acme/ci                  \
-nothing -> {"scopes": ["infer"], "created": "2026-11-03T08:00:00Z"}
+new: scopes: ["infer"]; created: "2026-11-03T08:00:00Z"
 2026-11-17 00:00:00  operator/local  SetWorkerState  worker/smollm2/fp4/node-a-2  serve -> drain
 """,
 }
