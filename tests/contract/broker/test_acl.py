@@ -45,10 +45,10 @@ ROLES: dict[str, set[str]] = {
 }
 # What makes a connection.
 LOG_IN = {"auth", "ping", "select", "script|load", "evalsha"}
-# What tells a person how the server does. Names of keys at most, never their values.
+# What tells a person how the server does. Names of keys at most: SLOWLOG GET would show the beginnings of prompts.
 DIAGNOSIS = {
     *("acl|log", "acl|whoami", "client|list", "dbsize", "info", "latency|doctor", "latency|history", "latency|latest"),
-    *("memory|doctor", "memory|stats", "memory|usage", "pttl", "scan", "slowlog|get", "slowlog|len", "type"),
+    *("memory|doctor", "memory|stats", "memory|usage", "pttl", "scan", "slowlog|len", "type"),
 }
 NOT_OF_THE_API = {"close", "shard_of", "options"}
 
@@ -233,6 +233,7 @@ DANGEROUS = (
     "FCALL f 0",
     "ACL SETUSER worker +@all",
     "ACL LIST",
+    "SLOWLOG GET",
     "ACL GETUSER router",
     "CLIENT KILL TYPE normal",
     "CLIENT PAUSE 1000",
