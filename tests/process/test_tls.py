@@ -216,11 +216,15 @@ async def test_a_certificate_is_renewed_under_running_streams(secure: Secure) ->
 
 
 async def test_a_token_is_a_caller(secure: Secure) -> None:
+    counted = set[str | None]()
     for token in (secure.file_key.sign(claims()), secure.url_key.sign(claims(iss=URL_ISSUER))):
         async with secure.client(secure.clients.issue("nobody.test"), token) as client:
             assert (await client.generate("hi", model="smollm2", max_tokens=3)).text == expected_text("hi", 3)
             with pytest.raises(bitlane.PermissionDenied, match="no scope admin"):
                 await client.policies.put("{}", etag="*")
+            usage = await client.admin.usage(group_by=["key"])
+            counted |= {row.key for row in usage}
+    assert counted >= {"idp", "by-url"}
 
 
 async def test_a_token_s_subject_is_in_what_it_changed(secure: Secure) -> None:
