@@ -67,7 +67,11 @@ def test_each_limit_has_its_reason(limit: Limit, reason: str) -> None:
     assert (quota.subject, quota.description) == ("tenant:acme", fault.message)
     assert status_pb2.RetryInfo.FromString(found["RetryInfo"]).retry_delay.nanos == 250_000_000
     assert dict(status_pb2.ErrorInfo.FromString(found["ErrorInfo"]).metadata) == {
-        "limit": limit.value, "bound": "10", "used": "10", "wanted": "1", "request_id": "r1"
+        "limit": limit.value,
+        "bound": "10",
+        "used": "10",
+        "wanted": "1",
+        "request_id": "r1",
     }
     assert "BadRequest" not in found
 
