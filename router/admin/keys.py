@@ -12,22 +12,14 @@ from broker.documents import Document
 from broker.types import Change
 from router.admin.convert import key_message, quota_of, scopes_of
 from router.admin.editor import Editor
+from router.admin.faults import document_unreadable, key_exists, key_limit_reached, key_revoked, unknown_key
 from router.admin.pages import page_of
 from router.admin.validation import check_key, check_new_key, check_overlap
 from router.config import Config
 from router.directory.directory import Directory
 from router.directory.keys import ApiKey, Secret, key_document
 from router.directory.tenants import Tenant
-from router.faults import (
-    Fault,
-    Violation,
-    document_unreadable,
-    invalid,
-    key_exists,
-    key_limit_reached,
-    key_revoked,
-    unknown_key,
-)
+from router.faults import Fault, Violation, invalid
 from router.identity.api_keys import PREFIX
 from router.identity.caller import Caller
 from router.managed import managed_tenant

@@ -6,8 +6,9 @@ from bitlane.v1 import admin_pb2 as apb
 from bitlane.v1 import inference_pb2 as pb
 from broker.client import Broker
 from broker.types import Directive, PoolState, WorkerInfo
+from router.admin.faults import unknown_pool, unknown_worker
 from router.config import Config
-from router.faults import Violation, invalid, unknown_pool, unknown_worker
+from router.faults import Violation, invalid
 from router.rpc import Call
 
 _WORKER = re.compile(r"[A-Za-z0-9._-]{1,256}")
