@@ -15,6 +15,7 @@ _LAYOUT = {
     "request": "req:%s",
     "log": "log:%s",
     "queue": "q:%s:%s",
+    "waiting": "waiting:%s",
     "fair": "fair:%s",
     "fair_batch": "fair:%s:batch",
     "lease": "lease:%s",
@@ -72,6 +73,11 @@ def queue(shard: int, pool: str, tenant: str) -> str:
     return _key(shard, "queue", _pool(pool), _name(tenant, "tenant"))
 
 
+def waiting(shard: int, pool: str) -> str:
+    """Sorted set: waiting requests of a pool by priority, then by when they began to wait."""
+    return _key(shard, "waiting", _pool(pool))
+
+
 def fair(shard: int, pool: str) -> str:
     """Sorted set: tenants with interactive or standard requests waiting, by their virtual time for these."""
     return _key(shard, "fair", _pool(pool))
@@ -94,7 +100,7 @@ def bell(shard: int, pool: str) -> str:
 
 
 def pool(shard: int, pool: str) -> str:
-    """Hash: arrivals, claims, what waits and the tenants' weights by class, virtual clocks, the rate."""
+    """Hash: arrivals, claims, waiting tokens and the tenants' weights by class, virtual clocks, the rate."""
     return _key(shard, "pool", _pool(pool))
 
 

@@ -2,7 +2,7 @@
 --
 -- KEYS 1 pool
 -- ARGV 1 pool  2 worker  3 profile  4 n
--- Result {{ref, epoch, attempt, remaining ms or -1, job, {chunk, ...}}, ...}
+-- Result {{ref, epoch, attempt, remaining ms or -1, job, {chunk, ...}, ms it waited this time}, ...}
 --
 -- Keeps: of the tenants the one with the least virtual time is served first, and of its requests the most urgent; batch
 -- work goes after all other but for every BATCH_TURN-th claim, where it goes first; a request whose deadline has passed is
@@ -63,13 +63,13 @@ while #claims < wanted and expired < EXPIRED_MAX do
     claims[#claims + 1] = {
       record.ref, record.epoch + 1, record.attempts + 1, remaining,
       redis.call('HGET', key('request', record.ref), 'job'),
-      redis.call('LRANGE', key('log', record.ref), 0, -1),
+      redis.call('LRANGE', key('log', record.ref), 0, -1), math.max(0, now - record.queued_ms),
     }
   end
 end
 
 if #claims > 0 then redis.call('HSET', KEYS[1], 'claims', served) end
-if tonumber(redis.call('HGET', KEYS[1], 'waiting') or 0) > 0 then
+if waiting_in(pool) > 0 then
   ring(pool)
 else
   redis.call('DEL', key('bell', pool))

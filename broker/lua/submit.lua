@@ -48,7 +48,7 @@ for i = 16, #ARGV, BOUNDS + 1 do
   end
   book[#book + 1] = (bounds[2] and '+' or '') .. ARGV[i]
 end
-if tonumber(redis.call('HGET', key('pool', pool), 'waiting') or 0) >= (tonumber(ARGV[14]) or math.huge) then
+if ARGV[14] ~= '' and waiting_in(pool) >= tonumber(ARGV[14]) then
   return {'pool_full', waiting}
 end
 local timeout = tonumber(ARGV[8])
@@ -67,7 +67,7 @@ redis.call('HSET', KEYS[1], 'state', 'waiting', 'tenant', tenant, 'pool', pool, 
   'decision', ARGV[6], 'owners', ARGV[7], 'deadline_ms', string.format('%d', timeout > 0 and now + timeout or 0),
   'prompt_tokens', prompt, 'output_tokens', output, 'priority', priority, 'weight', ARGV[12], 'migratable', ARGV[13],
   'score', string.format('%d', record.score), 'epoch', 0, 'attempts', 0, 'submitted_ms', string.format('%d', now),
-  'book', record.book)
+  'queued_ms', string.format('%d', now), 'book', record.book)
 reserve(record)
-enter_queue(record)
+enter_queue(record, now)
 return {'accepted', waiting + 1}

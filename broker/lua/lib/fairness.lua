@@ -11,6 +11,16 @@ local BATCH = {
   clock = 'batch_vclock', tokens = 'batch_tokens', weights = 'batch_weights',
 }
 
+-- Scores are a priority (1 to 3) and, below 10^13, an order within it.
+local function priority_of(record)
+  return math.floor(record.score / 1e13)
+end
+
+-- In the set of all that waits in a pool: within a priority by when it began to wait, in ms.
+local function since_score(record, now)
+  return priority_of(record) * 1e13 + now
+end
+
 local function class_of(record)
   return record.score < tonumber(BATCH_SCORE) and URGENT or BATCH
 end

@@ -21,7 +21,7 @@ local function give_back(record, failed, detail, now)
   if not failed then record.attempts = record.attempts - 1 end
   record.state, record.charge = 'waiting', 0
   redis.call('HSET', key('request', record.ref), 'state', 'waiting', 'attempts', record.attempts, 'charge', 0,
-    'detail', detail)
-  enter_queue(record)
+    'detail', detail, 'queued_ms', string.format('%d', now))
+  enter_queue(record, now)
   return ''
 end

@@ -7,9 +7,9 @@ local FRESH_MS = 60000
 -- which the first request has yet to end, says nothing about how fast it is.
 local function measure(record, now)
   local pool = key('pool', record.pool)
-  local state = redis.call('HMGET', pool, 'waiting', 'window_ms', 'window_tokens', 'rate', 'rate_ms')
-  if tonumber(state[1] or 0) <= 0 then return end
-  local since, tokens = tonumber(state[2] or 0), tonumber(state[3] or 0) + record.prompt_tokens + record.output_tokens
+  if redis.call('ZCARD', key('waiting', record.pool)) == 0 then return end
+  local state = redis.call('HMGET', pool, 'window_ms', 'window_tokens', 'rate', 'rate_ms')
+  local since, tokens = tonumber(state[1] or 0), tonumber(state[2] or 0) + record.prompt_tokens + record.output_tokens
   local elapsed = now - since
   if elapsed < WINDOW_MS then
     redis.call('HSET', pool, 'window_tokens', tokens)
@@ -17,7 +17,7 @@ local function measure(record, now)
   end
   if elapsed <= FRESH_MS then
     local rate = tokens * 1000 / elapsed
-    if now - tonumber(state[5] or 0) <= FRESH_MS then rate = (rate + tonumber(state[4])) / 2 end
+    if now - tonumber(state[4] or 0) <= FRESH_MS then rate = (rate + tonumber(state[3])) / 2 end
     redis.call('HSET', pool, 'rate', string.format('%.17g', rate), 'rate_ms', string.format('%d', now))
   end
   redis.call('HSET', pool, 'window_ms', string.format('%d', now), 'window_tokens', 0)

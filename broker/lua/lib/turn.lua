@@ -14,7 +14,7 @@ local function turn_in(record, now)
   if not rate then return 0 end
   local own = 0
   for _, priority in ipairs(class.priorities) do
-    if priority <= math.floor(record.score / 1e13) then
+    if priority <= priority_of(record) then
       own = own + tonumber(redis.call('HGET', tenant, tokens_field(priority, record.pool)) or 0)
     end
   end

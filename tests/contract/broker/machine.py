@@ -188,6 +188,7 @@ class BrokerMachine(RuleBasedStateMachine):
             timeout = request.timeout_ms
             left = None if timeout is None else request.submitted_ms + timeout - self.model.now
             assert claim.remaining_ms == left
+            assert claim.waited_ms == request.waited_ms
             self.leases.append(claim.lease)
         self.count[f"claim: {len(claims)}"] += 1
 
@@ -332,6 +333,17 @@ class BrokerMachine(RuleBasedStateMachine):
         assert self.run(settling) == self.model.settle_letter(ref, how)
         self.leases = [lease for lease in self.leases if lease.ref in self.model.requests]
         self.count[f"dead letter: {how}"] += 1
+
+    @precondition(lambda self: self.model.requests)
+    @rule(pool=pools)
+    def show_pool(self, pool: str) -> None:
+        (state,) = self.run(self.broker.pools([pool]))
+        for priority in Priority:
+            waiting = [r for r in self.model.waiting(pool) if r.submission.priority is priority]
+            assert state.waiting_by_priority[priority] == len(waiting)
+            oldest = max((self.model.now - request.queued_ms for request in waiting), default=0)
+            assert state.oldest_ms_by_priority[priority] == oldest
+        self.count["pool"] += 1
 
     # At most one: with both gone, nobody would be left to listen.
     @precondition(lambda self: len(self.model.inboxes) == 2 and len(self.leases) > 6)
@@ -482,7 +494,8 @@ class BrokerMachine(RuleBasedStateMachine):
             return "conflict"
 
     def set_clock(self) -> None:
-        self.run(self.command("SET", "bl:{0}:clock", self.model.now))
+        for tag in ("0", "workers"):
+            self.run(self.command("SET", f"bl:{{{tag}}}:clock", self.model.now))
 
     async def command(self, *command: str | int) -> None:
         await self.broker._shards[0].command(*command)  # pyright: ignore[reportPrivateUsage]

@@ -40,6 +40,8 @@ class Request:
     attempts: int = 0
     worker: str = ""
     lease_end: int = 0
+    queued_ms: int = 0
+    waited_ms: int = 0  # until its last claim
     charge: float = 0.0
     chunks: list[bytes] = field(default_factory=list[bytes])
     logged_tokens: int = 0
@@ -158,6 +160,7 @@ class Model:
             request.epoch += 1
             request.attempts += 1
             request.claimed_ms = request.claimed_ms or self.now
+            request.waited_ms = self.now - request.queued_ms
             self._leave(request)
             request.charge = request.reserved / request.submission.weight
             self.virtual[tenant, pool, batch] += request.charge
@@ -315,6 +318,7 @@ class Model:
 
     def _join(self, request: Request) -> None:
         """What a request does that begins to wait."""
+        request.queued_ms = self.now
         tenant, pool, batch = request.ref.tenant, request.submission.pool, request.batch
         members = self.fair[pool, batch]
         if tenant not in members:
