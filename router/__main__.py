@@ -38,9 +38,9 @@ def main() -> int:
     name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     try:
         telemetry = set_up_telemetry("router", name)
-    except (TelemetryConfigError, OSError) as error:
+    except TelemetryConfigError as error:
         print(f"python -m router: {error}", file=sys.stderr)
-        return 2 if isinstance(error, TelemetryConfigError) else 1
+        return 2
     try:
         uvloop.run(_run(settings, config, name, RouterTelemetry(telemetry, TenantLabels(config.telemetry.tenants))))
     except OSError as error:

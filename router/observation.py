@@ -87,9 +87,23 @@ def observe(telemetry: RouterTelemetry, config: Config, relay: Relay, rulebook: 
     """Has the gauges read what this router knows. They are read on another thread: snapshots only."""
     pools, policies = rulebook.pools, rulebook.policies
     telemetry.streams.observe(lambda: [(len(relay.readers), ())])
+    telemetry.queue_depth.observe(lambda: _depths(pools))
+    telemetry.queue_age.observe(lambda: _ages(pools))
     telemetry.pool_workers.observe(lambda: _workers(pools))
     telemetry.gate_state.observe(lambda: _gates(config, rulebook))
     telemetry.policy_version.observe(lambda: _policies(policies, telemetry.tenants.named))
+
+
+def _depths(pools: PoolWatch) -> Iterator[tuple[float, Labels]]:
+    for state in pools.states:
+        for priority, waiting in state.waiting_by_priority.items():
+            yield waiting, (state.pool, priority.name.lower())
+
+
+def _ages(pools: PoolWatch) -> Iterator[tuple[float, Labels]]:
+    for state in pools.states:
+        for priority, oldest_ms in state.oldest_ms_by_priority.items():
+            yield oldest_ms / 1000, (state.pool, priority.name.lower())
 
 
 def _workers(pools: PoolWatch) -> Iterator[tuple[float, Labels]]:

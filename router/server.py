@@ -80,7 +80,8 @@ async def serve(settings: RouterSettings, config: Config, name: str, telemetry: 
     Raises:
         OSError: the address cannot be listened on.
     """
-    async with Broker(settings.broker_options()) as broker, broker.inbox(name) as inbox:
+    broker_options = settings.broker_options()
+    async with Broker(broker_options, on_round_trip=telemetry.round_trip) as broker, broker.inbox(name) as inbox:
         pools = PoolWatch(broker, config)
         relay = Relay(broker, name, settings.stream_buffer_bytes)
         directory = Directory(config.operators, config.default_limits)
