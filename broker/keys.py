@@ -14,6 +14,8 @@ from broker.types import Interval, RequestRef
 _LAYOUT = {
     "request": "req:%s",
     "log": "log:%s",
+    "story": "story:%s",
+    "recent": "recent",
     "queue": "q:%s:%s",
     "waiting": "waiting:%s",
     "fair": "fair:%s",
@@ -65,6 +67,16 @@ def request(shard: int, ref: RequestRef) -> str:
 def log(shard: int, ref: RequestRef) -> str:
     """List: the numbered chunks of a request. Expires after the end."""
     return _key(shard, "log", member(ref))
+
+
+def story(shard: int, ref: RequestRef) -> str:
+    """List: what happened to a request, and when. Expires with its log."""
+    return _key(shard, "story", member(ref))
+
+
+def recent(shard: int) -> str:
+    """List: the requests that were admitted last, newest first. Capped."""
+    return _key(shard, "recent")
 
 
 @_cached

@@ -60,6 +60,7 @@ while #claims < wanted and expired < EXPIRED_MAX do
       'claimed_ms', string.format('%d', record.claimed_ms), 'charge', string.format('%.17g', charge))
     local remaining = -1
     if record.deadline_ms > 0 then remaining = record.deadline_ms - now end
+    note(record, now, 'claim', worker, record.epoch + 1, record.attempts + 1)
     claims[#claims + 1] = {
       record.ref, record.epoch + 1, record.attempts + 1, remaining,
       redis.call('HGET', key('request', record.ref), 'job'),

@@ -12,9 +12,11 @@
 --
 -- Keeps: an id names one body for as long as it is known, however often and however many at a time submit it; a request
 -- is admitted by all its accounts or leaves no trace; what an account has reserved is the sum over its requests.
--- use: clock limits queue turn
+-- use: clock limits queue turn story
 
 local BOUNDS = 6
+-- Between this number and its double are listed.
+local RECENT = 200
 
 local ref, tenant, pool = ARGV[1], ARGV[2], ARGV[3]
 local prompt, output, priority = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
@@ -70,4 +72,6 @@ redis.call('HSET', KEYS[1], 'state', 'waiting', 'tenant', tenant, 'pool', pool, 
   'queued_ms', string.format('%d', now), 'book', record.book)
 reserve(record)
 enter_queue(record, now)
+redis.call('RPUSH', key('story', ref), story_entry(now, 'submit', ARGV[7], 0, 0, ''))
+if redis.call('LPUSH', key('recent'), ref) >= 2 * RECENT then redis.call('LTRIM', key('recent'), 0, RECENT - 1) end
 return {'accepted', waiting + 1}

@@ -1,7 +1,4 @@
--- use: record ending queue rate usage notify
-
--- What the service did not bring to an end costs nothing.
-local FAILED = {not_migratable = true, attempts_exhausted = true}
+-- use: record ending queue rate usage notify story
 
 -- Ends a waiting or running request, once and for all: it leaves its queue or loses its lease, what it used takes the place
 -- of what it reserved, its tenant's virtual time is set right, its usage is booked, its job (the prompt) is deleted, its
@@ -20,10 +17,12 @@ local function conclude(record, outcome, detail, now, usage)
   if record.state == 'running' or record.logged_tokens > 0 then spent = usage[1] + usage[3] end
   advance(record, spent / record.weight - record.charge)
   if record.state == 'running' then
+    note(record, now, 'end', record.worker, record.epoch, 0, outcome .. ' ' .. detail)
     redis.call('ZREM', key('lease', record.pool), record.ref)
     count(record, 'running', -1)
     measure(record, now)
   else
+    note(record, now, 'end', '', 0, 0, outcome .. ' ' .. detail)
     leave_queue(record)
   end
 
@@ -52,6 +51,7 @@ local function conclude(record, outcome, detail, now, usage)
     'used_prompt', usage[1], 'used_cached', usage[2], 'used_output', usage[3])
   redis.call('PEXPIRE', request, keep_ms)
   redis.call('PEXPIRE', log, keep_ms)
+  redis.call('PEXPIRE', key('story', record.ref), keep_ms)
 
   local event = {'end', record.ref}
   for i, value in ipairs(ending_of(record)) do

@@ -19,6 +19,7 @@ def check(space: Keyspace, replayed: Container[str] = ()) -> None:
     nothing_left_when_idle(space, requests)
     fair_sets_follow_the_queues(space, requests)
     jobs_only_while_needed(requests)
+    stories_are_bounded(space, requests)
 
 
 def one_state(space: Keyspace, requests: dict[str, Hash]) -> None:
@@ -141,3 +142,10 @@ def jobs_only_while_needed(requests: dict[str, Hash]) -> None:
     """Prompt bytes are there until the end, and after it in dead letters only."""
     for fields in requests.values():
         assert ("job" in fields) == (fields["state"] != b"finished")
+
+
+def stories_are_bounded(space: Keyspace, requests: dict[str, Hash]) -> None:
+    """Every known request has a story, nobody else, and none is long."""
+    stories = {name.removeprefix("story:"): told for name, told in space.lists.items() if name.startswith("story:")}
+    assert stories.keys() == requests.keys()
+    assert all(0 < len(told) <= 64 for told in stories.values())

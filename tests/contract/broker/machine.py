@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from broker import Broker, BrokerOptions, keys, replies
+from broker import Broker, BrokerOptions, keys, replies, story
 from broker.scripts import load_scripts
 from broker.types import (
     Account,
@@ -31,6 +31,7 @@ from broker.types import (
 )
 from tests.contract.broker import invariants, model
 from tests.contract.broker.keyspace import Keyspace, read_keyspace
+from tests.contract.broker.ledger import cost_of
 
 T = TypeVar("T")
 
@@ -303,6 +304,7 @@ class BrokerMachine(RuleBasedStateMachine):
         ref = self.ref(pick)
         reading = self.broker.attach(ref, router, index) if router else self.broker.read_log(ref, index)
         known = self.model.requests.get(ref)
+        self.show_request(ref)
         try:
             attachment = self.run(reading)
         except RequestNotFound:
@@ -322,6 +324,7 @@ class BrokerMachine(RuleBasedStateMachine):
     def pass_time(self, ms: int) -> None:
         self.model.now += ms
         self.set_clock()
+        self.show_pool(POOLS[ms % 2])
         self.count["time passes"] += 1
 
     @precondition(lambda self: self.model.dead)
@@ -333,17 +336,6 @@ class BrokerMachine(RuleBasedStateMachine):
         assert self.run(settling) == self.model.settle_letter(ref, how)
         self.leases = [lease for lease in self.leases if lease.ref in self.model.requests]
         self.count[f"dead letter: {how}"] += 1
-
-    @precondition(lambda self: self.model.requests)
-    @rule(pool=pools)
-    def show_pool(self, pool: str) -> None:
-        (state,) = self.run(self.broker.pools([pool]))
-        for priority in Priority:
-            waiting = [r for r in self.model.waiting(pool) if r.submission.priority is priority]
-            assert state.waiting_by_priority[priority] == len(waiting)
-            oldest = max((self.model.now - request.queued_ms for request in waiting), default=0)
-            assert state.oldest_ms_by_priority[priority] == oldest
-        self.count["pool"] += 1
 
     # At most one: with both gone, nobody would be left to listen.
     @precondition(lambda self: len(self.model.inboxes) == 2 and len(self.leases) > 6)
@@ -364,6 +356,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self.compare_virtual_times(space)
         self.compare_accounts(space)
         self.compare_rates(space)
+        assert space.lists.get("recent", []) == [keys.member(ref).encode() for ref in self.model.recent]
         inboxes = {name.removeprefix("in:"): entries for name, entries in space.streams.items() if name != "dead"}
         assert inboxes.keys() == self.model.inboxes.keys(), "an expired inbox was made again"
         for router, expected in self.model.inboxes.items():
@@ -383,7 +376,26 @@ class BrokerMachine(RuleBasedStateMachine):
             keys.member(ref) for ref in self.model.dead
         ]
 
-    # What the steps share.
+    # What the steps share. To look is no rule of its own: it would take steps from those that change something.
+
+    def show_request(self, ref: RequestRef) -> None:
+        known = self.model.requests.get(ref)
+        try:
+            self.compare_view(self.run(self.broker.story(ref)).request)
+        except RequestNotFound:
+            assert known is None
+        recent = list(dict.fromkeys(known for known in self.model.recent if known in self.model.requests))
+        assert [view.ref for view in self.run(self.broker.recent(1_000))] == recent
+        own = [view.ref for view in self.run(self.broker.recent(3, ref.tenant))]
+        assert own == [known for known in recent if known.tenant == ref.tenant][:3]
+
+    def show_pool(self, pool: str) -> None:
+        (state,) = self.run(self.broker.pools([pool]))
+        for priority in Priority:
+            waiting = [r for r in self.model.waiting(pool) if r.submission.priority is priority]
+            assert state.waiting_by_priority[priority] == len(waiting)
+            oldest = max((self.model.now - request.queued_ms for request in waiting), default=0)
+            assert state.oldest_ms_by_priority[priority] == oldest
 
     def compare_requests(self, space: Keyspace) -> None:
         stored = space.named("req:")
@@ -395,9 +407,31 @@ class BrokerMachine(RuleBasedStateMachine):
             assert int(fields["attempts"]) == request.attempts
             assert fields["owners"].decode().split() == request.owners
             assert space.lists.get(f"log:{keys.member(ref)}", []) == request.chunks
+            told = [story.transition(entry) for entry in space.lists[f"story:{keys.member(ref)}"]]
+            if len(told) == len(request.story):
+                assert told == request.story
+            else:  # the middle has been taken out
+                assert told[:16] == request.story[:16]
+                assert told[-32:] == request.story[-32:]
             if request.state == "running":
                 lease_end = space.sorted_sets[f"lease:{request.submission.pool}"][keys.member(ref)]
                 assert lease_end == request.lease_end
+
+    def compare_view(self, view: story.RequestView) -> None:
+        request = self.model.requests[view.ref]
+        submission, usage = request.submission, request.usage
+        assert (view.state.value, view.outcome, view.pool) == (request.state, request.outcome, submission.pool)
+        assert (view.decision, view.key, view.priority) == (b"decision", submission.key, submission.priority)
+        assert (view.epoch, view.attempts, view.worker) == (request.epoch, request.attempts, request.worker)
+        assert (view.submitted_ms, view.queued_ms) == (request.submitted_ms, request.queued_ms)
+        assert (view.claimed_ms, view.first_chunk_ms) == (request.claimed_ms, request.first_chunk_ms)
+        assert (view.ended_ms is not None) == request.ended
+        if usage is None:
+            usage = Usage(request.engine_prompt, request.engine_cached, request.logged_tokens)
+        assert view.usage == usage
+        failed = request.outcome in {Outcome.NOT_MIGRATABLE, Outcome.ATTEMPTS_EXHAUSTED}
+        assert view.cost == (0 if failed else cost_of(submission.price, usage))
+        assert view.fp8_cost == (0 if failed else cost_of(submission.fp8_price, usage))
 
     def compare_virtual_times(self, space: Keyspace) -> None:
         for (tenant, pool, batch), time in self.model.virtual.items():

@@ -7,6 +7,7 @@ two, so virtual time is exact and the model can demand equality.
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from broker.story import Transition, TransitionKind
 from broker.types import (
     Held,
     Outcome,
@@ -55,6 +56,13 @@ class Request:
     detail: str = ""
     usage: Usage | None = None
     replayed: bool = False
+    story: list[Transition] = field(default_factory=list[Transition])
+    told_epoch: int = 0  # of whose lease the first chunk is in the story
+
+    def note(
+        self, now: int, kind: TransitionKind, who: str = "", epoch: int = 0, number: int = 0, detail: str = ""
+    ) -> None:
+        self.story.append(Transition(now, kind, who, epoch, number, detail))
 
     @property
     def ref(self) -> RequestRef:
@@ -116,6 +124,7 @@ class Model:
         self.inboxes: dict[str, list[tuple[RequestRef, int | Outcome]]] = {}  # of live routers
         self.told: dict[str, list[tuple[int, RequestRef]]] = defaultdict(list)  # by worker
         self.dead: list[RequestRef] = []
+        self.recent: list[RequestRef] = []  # newest first
 
     # Transitions.
 
@@ -140,6 +149,8 @@ class Model:
         request = Request(submission, self.arrivals[pool], self.now, [submission.router], took)
         self.requests[submission.ref] = request
         self._join(request)
+        request.note(self.now, TransitionKind.SUBMIT, submission.router)
+        self.recent.insert(0, submission.ref)
         return SubmitResult(SubmitStatus.ACCEPTED, waiting + 1)
 
     def claim(self, pool: str, worker: str, limit: int) -> list[Request]:
@@ -164,12 +175,16 @@ class Model:
             self._leave(request)
             request.charge = request.reserved / request.submission.weight
             self.virtual[tenant, pool, batch] += request.charge
+            request.note(self.now, TransitionKind.CLAIM, worker, request.epoch, request.attempts)
             claimed.append(request)
         return claimed
 
     def hold(self, ref: RequestRef, epoch: int) -> Held:
         request = self.requests.get(ref)
-        if request is None or request.epoch != epoch or request.state == "waiting":
+        if request is None:
+            return Held.FENCED
+        if request.epoch != epoch or request.state == "waiting":
+            request.note(self.now, TransitionKind.FENCE, epoch=epoch)
             return Held.FENCED
         if request.ended:
             return Held.ENDED
@@ -183,6 +198,9 @@ class Model:
             return "hole"
         if index < len(request.chunks):
             return "repeated" if request.chunks[index] == chunk else "conflict"
+        if request.told_epoch != request.epoch:
+            request.note(self.now, TransitionKind.FIRST, epoch=request.epoch, number=index)
+            request.told_epoch = request.epoch
         request.chunks.append(chunk)
         request.logged_tokens += tokens
         request.first_chunk_ms = request.first_chunk_ms or self.now
@@ -237,6 +255,7 @@ class Model:
             return Held.YES
         held = self.hold(ref, epoch)
         if held is Held.YES:
+            request.note(self.now, TransitionKind.RELEASE, request.worker, epoch, int(failed), detail)
             self._give_back(request, failed, detail)
         return held
 
@@ -248,6 +267,7 @@ class Model:
         for request in gone:
             self.told[request.worker].append((request.epoch, request.ref))
             worker, epoch = request.worker, request.epoch
+            request.note(self.now, TransitionKind.RECLAIM, worker, epoch, 1, "the lease ran out")
             self._give_back(request, True, "the lease ran out")
             reclaimed.append(Reclaimed(request.ref, worker, epoch, request.outcome))
         return reclaimed
@@ -255,24 +275,31 @@ class Model:
     def cancel(self, ref: RequestRef) -> Request | None:
         request = self.requests.get(ref)
         if request is not None and not request.ended:
-            if request.state == "running":
-                self.told[request.worker].append((request.epoch, ref))
-            self._end(request, Outcome.CANCELLED)
+            request.note(self.now, TransitionKind.CANCEL)
+            self._cancel(request)
         return request
+
+    def _cancel(self, request: Request) -> None:
+        if request.state == "running":
+            self.told[request.worker].append((request.epoch, request.ref))
+        self._end(request, Outcome.CANCELLED)
 
     def abandon(self, ref: RequestRef, router: str) -> Request | None:
         request = self.requests.get(ref)
         if request is None or request.ended:
             return request
+        request.note(self.now, TransitionKind.ABANDON, router)
         request.owners = [owner for owner in request.owners if owner != router]
         if any(owner in self.inboxes for owner in request.owners):
             return None
-        return self.cancel(ref)
+        self._cancel(request)
+        return request
 
     def attach(self, ref: RequestRef, router: str) -> Request | None:
         request = self.requests.get(ref)
         if request is not None and not request.ended and router not in request.owners:
             request.owners.append(router)
+            request.note(self.now, TransitionKind.ATTACH, router)
         return request
 
     def settle_letter(self, ref: RequestRef, how: str) -> bool:
@@ -286,6 +313,7 @@ class Model:
             request.state, request.attempts, request.owners, request.took = "waiting", 0, [], set()
             request.outcome, request.usage, request.replayed = None, None, True
             self._join(request)
+            request.note(self.now, TransitionKind.REPLAY)
         return True
 
     # What follows from the state.
@@ -370,6 +398,8 @@ class Model:
             prompt = request.engine_prompt or (request.submission.prompt_tokens if request.claimed_ms else 0)
             usage = Usage(prompt, request.engine_cached, request.logged_tokens)
         ran = request.state == "running"
+        worker, epoch = (request.worker, request.epoch) if ran else ("", 0)
+        request.note(self.now, TransitionKind.END, worker, epoch, detail=f"{outcome.value} {detail}".strip())
         worked = ran or request.logged_tokens > 0
         spent = usage.prompt_tokens + usage.output_tokens if worked else 0
         self.virtual[tenant, pool, request.batch] += spent / request.submission.weight - request.charge
