@@ -124,8 +124,8 @@ class KeyRoom:
             # Whoever gets the secret may do what the key may.
             _require_all(call.caller, key.scopes)
             now_ms = _now_ms()
-            current = next(old for old in key.secrets if old.expires_ms is None)
-            overlapping = (Secret(sha256=current.sha256, expires_ms=now_ms + overlap_ms),) if overlap_ms else ()
+            replaced = [old.sha256 for old in key.secrets if old.expires_ms is None and overlap_ms]
+            overlapping = [Secret(sha256=old, expires_ms=now_ms + overlap_ms) for old in replaced]
             return key.model_copy(update={"secrets": (Secret(sha256=sha256), *overlapping), "rotated_ms": now_ms})
 
         key = await self._edit(tenant, request.name, call, "RotateApiKey", rotate)
