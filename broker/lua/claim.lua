@@ -50,7 +50,7 @@ while #claims < wanted and expired < EXPIRED_MAX do
       redis.call('HSET', KEYS[1], class.clock, head[2])
     end
     leave_queue(record)
-    local charge = (record.prompt_tokens + record.output_tokens) / record.weight
+    local charge = charge_of(record)
     advance(record, charge)
     count(record, 'running', 1)
     redis.call('ZADD', key('lease', pool), string.format('%d', now + LEASE_MS), record.ref)

@@ -3,11 +3,11 @@
 -- one moves nothing in the other. The tenant's hash holds its times, the fair sets order by them.
 local BATCH_SCORE = '30000000000000'
 local URGENT = {
-  set = 'fair', time = 'v:', weight = 'w:', priorities = {1, 2},
+  set = 'fair', time = 'v:', weight = 'w:', used = 'used:', estimated = 'estimated:', priorities = {1, 2},
   clock = 'vclock', tokens = 'tokens', weights = 'weights',
 }
 local BATCH = {
-  set = 'fair_batch', time = 'bv:', weight = 'bw:', priorities = {3},
+  set = 'fair_batch', time = 'bv:', weight = 'bw:', used = 'bused:', estimated = 'bestimated:', priorities = {3},
   clock = 'batch_vclock', tokens = 'batch_tokens', weights = 'batch_weights',
 }
 
@@ -23,6 +23,34 @@ end
 
 local function class_of(record)
   return record.score < tonumber(BATCH_SCORE) and URGENT or BATCH
+end
+
+-- How much of its estimates a tenant's requests have used lately, weighted by their size. It makes the charge at claim come
+-- near to the truth: estimates hold all tokens that a client allows, mostly many more than it gets, and what is charged too
+-- much keeps a tenant waiting until the request ends. Never below LEAST_SHARE, so that a charge always holds a tenant back.
+local MEMORY = 0.9
+local LEAST_SHARE = 1 / 32
+
+local function used_share(class, pool, tenant)
+  local seen = redis.call('HMGET', key('tenant', tenant), class.used .. pool, class.estimated .. pool)
+  local estimated = tonumber(seen[2] or 0)
+  if estimated == 0 then return 1 end
+  return math.max(LEAST_SHARE, tonumber(seen[1]) / estimated)
+end
+
+local function learn_share(record, used)
+  local class, pool, tenant = class_of(record), record.pool, key('tenant', record.tenant)
+  local seen = redis.call('HMGET', tenant, class.used .. pool, class.estimated .. pool)
+  redis.call('HSET', tenant,
+    class.used .. pool, string.format('%.17g', tonumber(seen[1] or 0) * MEMORY + used),
+    class.estimated .. pool,
+    string.format('%.17g', tonumber(seen[2] or 0) * MEMORY + record.prompt_tokens + record.output_tokens))
+end
+
+-- What a request is charged when it is claimed: the tokens that it is expected to use, over the weight.
+local function charge_of(record)
+  local share = used_share(class_of(record), record.pool, record.tenant)
+  return math.ceil((record.prompt_tokens + record.output_tokens) * share) / record.weight
 end
 
 -- Moves a tenant's virtual time by tokens over weight; negative amounts are refunds and corrections.

@@ -36,5 +36,7 @@ local function leave_queue(record)
   count(record, 'waiting', -1)
   leave(record)
   -- A pool that was idle has no rate (lib/rate.lua).
-  if waiting_in(record.pool) == 0 then redis.call('HDEL', key('pool', record.pool), 'window_ms', 'window_tokens') end
+  if waiting_in(record.pool) == 0 then
+    redis.call('HDEL', key('pool', record.pool), 'window_ms', 'window_tokens', 'window_used')
+  end
 end

@@ -30,6 +30,7 @@ from broker.types import (
     Usage,
 )
 from tests.contract.broker import invariants, model
+from tests.contract.broker.clock import FROZEN_CLOCK, Clock
 from tests.contract.broker.keyspace import Keyspace, read_keyspace
 from tests.contract.broker.ledger import cost_of
 
@@ -41,9 +42,6 @@ WORKERS = ("w1", "w2", "w3")
 ROUTERS = ("r1", "r2", "nobody")  # the last never opens an inbox: as good as dead
 IDS = tuple(f"id{n}" for n in range(12))
 OUTCOMES = (Outcome.STOP, Outcome.LENGTH, Outcome.REJECTED)
-
-# Time stands still between steps: the scripts read it from a key that the test sets.
-FROZEN_CLOCK = "local function now_ms() return tonumber(redis.call('GET', TAG .. 'clock')) end\n"
 
 tenants = st.sampled_from(TENANTS)
 pools = st.sampled_from(POOLS)
@@ -85,6 +83,7 @@ class BrokerMachine(RuleBasedStateMachine):
         )
         self.broker = Broker(options, load_scripts(options, {"clock": FROZEN_CLOCK}))
         self.model = model.Model()
+        self.clock = Clock(self.broker)  # stands still between steps
         self.leases: list[Lease] = []
         self.replayed = set[str]()
         self.run(self.command("FLUSHALL"))
@@ -166,11 +165,13 @@ class BrokerMachine(RuleBasedStateMachine):
             pool_max_waiting=pool_max_waiting,
         )
         for n in range(first, first + times):
-            again = replace(submission, ref=RequestRef(tenant, IDS[n % len(IDS)]), job=b"job of %d" % n)
-            result = self.run(self.broker.submit(again))
-            assert result == self.model.submit(again)
-            why = f": {result.over.limit.value}" if result.over else ""
-            self.count[f"submit: {result.status.value}{why}"] += 1
+            self.submit_one(replace(submission, ref=RequestRef(tenant, IDS[n % len(IDS)]), job=b"job of %d" % n))
+
+    def submit_one(self, submission: Submission) -> None:
+        result = self.run(self.broker.submit(submission))
+        assert result == self.model.submit(submission)
+        why = f": {result.over.limit.value}" if result.over else ""
+        self.count[f"submit: {result.status.value}{why}"] += 1
 
     # Mostly where work waits: most random claims would find nothing, and so would most reclaims.
     @precondition(lambda self: self.in_state("waiting"))
@@ -249,13 +250,16 @@ class BrokerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.in_state("waiting"))
     @rule(pick=picks, times=st.integers(1, 4), ms=st.sampled_from((100, 2_000)))
     def serve(self, pick: int, times: int, ms: int) -> None:
-        """One request after the other, as by a worker with one slot: only so a rate can be measured."""
+        """One after the other, as by a worker with one slot: only so a rate is measured; then one that may be late."""
         for _ in range(times):
             before = len(self.leases)
             self.claim(pick, "w1", 1)
             self.pass_time(ms)
             if len(self.leases) > before:
                 self.finish(-1, 0, 1, True, Outcome.STOP, 3, 5)
+        for request in self.in_state("waiting")[-1:]:
+            ref = RequestRef(request.ref.tenant, f"late-{len(self.model.requests)}")
+            self.submit_one(replace(request.submission, ref=ref, timeout_ms=ms))
 
     @precondition(lambda self: self.leases)
     @rule(pick=picks, failed=st.booleans())
@@ -462,8 +466,9 @@ class BrokerMachine(RuleBasedStateMachine):
 
     def compare_rates(self, space: Keyspace) -> None:
         for pool, rate in self.model.rates.items():
-            stored = space.hashes[f"pool:{pool}"].get("rate")
-            assert (float(stored) if stored else None) == rate.per_s
+            stored = space.hashes[f"pool:{pool}"]
+            assert (float(stored["rate"]) if "rate" in stored else None) == rate.per_s
+            assert float(stored.get("used_rate", b"0")) == rate.used_per_s
 
     def compare_attachment(self, attachment: Attachment, request: model.Request, index: int) -> None:
         assert attachment.decision == request.submission.decision
@@ -528,8 +533,7 @@ class BrokerMachine(RuleBasedStateMachine):
             return "conflict"
 
     def set_clock(self) -> None:
-        for tag in ("0", "workers"):
-            self.run(self.command("SET", f"bl:{{{tag}}}:clock", self.model.now))
+        self.run(self.clock.set(self.model.now))
 
     async def command(self, *command: str | int) -> None:
         await self.broker._shards[0].command(*command)  # pyright: ignore[reportPrivateUsage]

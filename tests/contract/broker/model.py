@@ -4,6 +4,7 @@ Everything is said in the simplest way, with a scan or a `min` where the scripts
 two, so virtual time is exact and the model can demand equality.
 """
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -99,11 +100,13 @@ class Rate:
 
     window_ms: int | None = None  # when the window was opened
     window_tokens: int = 0
+    window_used: int = 0
     per_s: float | None = None
+    used_per_s: float = 0.0
     measured_ms: int = 0
 
-    def fresh(self, now: int) -> float | None:
-        return self.per_s if self.per_s and now - self.measured_ms <= FRESH_MS else None
+    def known(self, now: int) -> bool:
+        return bool(self.per_s and self.used_per_s) and now - self.measured_ms <= FRESH_MS
 
 
 class Model:
@@ -118,6 +121,8 @@ class Model:
             dict
         )  # weights by pool, whether batch; tenant
         self.clock: dict[tuple[str, bool], float] = defaultdict(float)  # by pool, whether batch
+        # Tokens used and estimated of what ended lately, by tenant, pool, whether batch.
+        self.shares: dict[tuple[str, str, bool], tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
         self.rates: dict[str, Rate] = defaultdict(Rate)  # by pool
         self.claims: dict[str, int] = defaultdict(int)  # by pool
         self.arrivals: dict[str, int] = defaultdict(int)  # by pool
@@ -173,7 +178,8 @@ class Model:
             request.claimed_ms = request.claimed_ms or self.now
             request.waited_ms = self.now - request.queued_ms
             self._leave(request)
-            request.charge = request.reserved / request.submission.weight
+            expected = math.ceil(request.reserved * self._used_share(tenant, pool, batch))
+            request.charge = expected / request.submission.weight
             self.virtual[tenant, pool, batch] += request.charge
             request.note(self.now, TransitionKind.CLAIM, worker, request.epoch, request.attempts)
             claimed.append(request)
@@ -329,18 +335,24 @@ class Model:
         """In how many ms the turn of a new request would come; 0 when that is not known."""
         pool, tenant = submission.pool, submission.ref.tenant
         batch = submission.priority is Priority.BATCH
-        rate = self.rates[pool].fresh(self.now)
+        rate = self.rates[pool]
         everything = [request for request in self.waiting(pool) if request.batch == batch]
         before = [r for r in everything if r.ref.tenant == tenant and r.submission.priority <= submission.priority]
         own = sum(request.reserved for request in before)
-        if rate is None or own == 0:
+        if not rate.known(self.now) or rate.per_s is None or own == 0:
             return 0
+        expected = own * self._used_share(tenant, pool, batch)
         weights = self.fair[pool, batch]
-        half_served = self.virtual[tenant, pool, batch] + own / weights[tenant] / 2
+        half_served = self.virtual[tenant, pool, batch] + expected / weights[tenant] / 2
         others = [weights[name] for name in weights if name != tenant]
         competing = [n for n in weights if n != tenant and self.virtual[n, pool, batch] <= half_served]
         share = 1 + (sum(others) * len(competing) / len(others) / weights[tenant] if others else 0)
-        return int(min(sum(request.reserved for request in everything), own * share) * 1000 / rate)
+        in_all = sum(request.reserved for request in everything) / rate.per_s
+        return int(min(in_all, expected * share / rate.used_per_s) * 1000 + 0.5)
+
+    def _used_share(self, tenant: str, pool: str, batch: bool) -> float:
+        used, estimated = self.shares[tenant, pool, batch]
+        return max(1 / 32, used / estimated) if estimated else 1.0
 
     # Steps that transitions share.
 
@@ -362,21 +374,26 @@ class Model:
         if not self.waiting(pool):
             self.rates[pool].window_ms = None
 
-    def _measure(self, request: Request) -> None:
-        """What the end of a running request says about the rate."""
+    def _learn(self, request: Request, used: int) -> None:
+        """What the end of a running request says about its tenant's estimates, and about the rate."""
+        name = request.ref.tenant, request.submission.pool, request.batch
+        before = self.shares[name]
+        self.shares[name] = before[0] * 0.9 + used, before[1] * 0.9 + request.reserved
         rate = self.rates[request.submission.pool]
         if not self.waiting(request.submission.pool):
             return
         elapsed = self.now - rate.window_ms if rate.window_ms is not None else None
         if elapsed is not None and elapsed < WINDOW_MS:
             rate.window_tokens += request.reserved
+            rate.window_used += used
             return
         if elapsed is not None and elapsed <= FRESH_MS:
             measured = (rate.window_tokens + request.reserved) * 1000 / elapsed
+            measured_used = (rate.window_used + used) * 1000 / elapsed
             if rate.per_s is not None and self.now - rate.measured_ms <= FRESH_MS:
-                measured = (measured + rate.per_s) / 2
-            rate.per_s, rate.measured_ms = measured, self.now
-        rate.window_ms, rate.window_tokens = self.now, 0
+                measured, measured_used = (measured + rate.per_s) / 2, (measured_used + rate.used_per_s) / 2
+            rate.per_s, rate.used_per_s, rate.measured_ms = measured, measured_used, self.now
+        rate.window_ms, rate.window_tokens, rate.window_used = self.now, 0, 0
 
     def _give_back(self, request: Request, failed: bool, detail: str) -> None:
         if not request.submission.migratable and request.chunks:
@@ -409,7 +426,7 @@ class Model:
         request.charge, request.outcome, request.detail, request.usage = 0.0, outcome, detail, usage
         request.ended_ms = self.now
         if ran:
-            self._measure(request)
+            self._learn(request, spent)
         else:
             self._leave(request)
         failed = outcome in {Outcome.NOT_MIGRATABLE, Outcome.ATTEMPTS_EXHAUSTED}
