@@ -23,7 +23,7 @@ INFER = {"Generate", "Complete", "Resume", "Cancel"}
 READ = {
     *("Explain", "ListModels", "ListGates"),
     *("ValidatePolicy", "DiffPolicies", "ReplayPolicy", "GetPolicy", "ListPolicyVersions", "GetShadowPolicy"),
-    *("GetTenant", "ListTenants", "GetQuotaState", "GetUsage"),
+    *("GetTenant", "ListTenants", "GetQuotaState", "GetUsage", "ListRecentRequests", "GetRequestStory"),
 }
 ADMIN = {
     *("PutPolicy", "RollbackPolicy", "SetShadowPolicy", "ClearShadowPolicy"),
