@@ -21,7 +21,7 @@ def _serialize(message: Message) -> bytes:
 
 
 class ScriptedAdmin:
-    """All 19 methods. Answers are given in their order, and the last one again; without one: the empty response."""
+    """All methods. Answers are given in their order, and the last one again; without one: the empty response."""
 
     def __init__(self) -> None:
         self.target = ""
