@@ -1,7 +1,9 @@
 """`bitlane top` on the screen. The one module that needs rich, which the extra `bitlane[top]` installs."""
 
 import io
+import os
 import re
+import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -52,10 +54,10 @@ class Screen:
 
 
 def show_once(frame: Frame, target: str) -> None:
-    """One frame to stdout, as wide as the terminal is, or 100 columns in a pipe."""
-    console = Console()
-    width = console.width if console.is_terminal else max(console.width, _WIDE)
-    console.print(_page(frame, target, width, 200, "", ""), width=width)
+    """One frame to stdout, as wide as the terminal is; in a pipe as COLUMNS says, or 100 columns."""
+    in_terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(width=None if in_terminal else _WIDE)
+    console.print(_page(frame, target, console.width, 200, "", ""))
 
 
 def picture(frame: Frame, target: str, width: int = _WIDE) -> str:
@@ -121,17 +123,16 @@ def _spending(name: str, spending: Spending, decimals: int) -> Text:
     return line
 
 
-def _table(*columns: tuple[str, str]) -> Table:
-    """Columns by their head and how they stand: `<`, `>`, or `~` for one that gives way."""
+def _table(*columns: tuple[str, str] | tuple[str, str, int]) -> Table:
+    """Columns by their head and side, `<` or `>`, and how wide they are at most."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
-    for name, side in columns:
+    for name, side, *most in columns:
         table.add_column(
             name,
             justify="right" if side == ">" else "left",
             no_wrap=True,
             overflow="ellipsis",
-            ratio=None,
-            min_width=8 if side == "~" else len(name),
+            max_width=most[0] if most else None,
         )
     return table
 
@@ -179,8 +180,8 @@ def _slots(used: int, slots: int, *, bar: bool) -> Text:
 
 
 def _workers(workers: Sequence[WorkerStatus], *, wide: bool) -> Table:
-    more = [("engine", "<"), ("gpu", "~")] if wide else []
-    table = _table(("worker", "~"), ("pool", "<"), ("state", "<"), ("slots", ">"), *more)
+    more = [("engine", "<", 20), ("gpu", "<", 20)] if wide else []
+    table = _table(("worker", "<", 30), ("pool", "<"), ("state", "<"), ("slots", ">"), *more)
     for worker in workers[:_WORKERS_MAX]:
         made, state = worker.profile, str(worker.state)
         if worker.wanted_state not in (worker.state, WorkerState.UNSPECIFIED):
@@ -199,8 +200,17 @@ def _workers(workers: Sequence[WorkerStatus], *, wide: bool) -> Table:
 
 
 def _latest(recent: Sequence[RequestStatus], *, wide: bool) -> Table:
-    more = [("tokens", ">"), ("request", "~")] if wide else []
-    table = _table(("age", ">"), ("tenant", "~"), ("in", "<"), ("task", "~"), ("reason", "~"), ("state", "~"), *more)
+    more = [("tokens", ">"), ("request", "<", 20)] if wide else []
+    task, reason = (18, 20) if wide else (14, 18)
+    table = _table(
+        ("age", ">"),
+        ("tenant", "<", 12),
+        ("in", "<"),
+        ("task", "<", task),
+        ("reason", "<", reason),
+        ("state", "<", 14),
+        *more,
+    )
     for request in recent:
         decision = request.decision
         since = request.submitted_at

@@ -159,8 +159,19 @@ def _moment(seconds: float) -> datetime:
 
 
 def _step(seconds: float, kind: TransitionKind, **more: Any) -> Transition:
-    fields: dict[str, Any] = {"router": "", "worker": "", "epoch": 0, "attempt": 0, "failed": False, "index": 0}
-    return Transition(**({"time": _moment(seconds), "kind": kind, "detail": "", "dropped": 0} | fields | more))
+    fields: dict[str, Any] = {
+        "time": _moment(seconds),
+        "kind": kind,
+        "router": "",
+        "worker": "",
+        "epoch": 0,
+        "attempt": 0,
+        "failed": False,
+        "index": 0,
+        "detail": "",
+        "dropped": 0,
+    }
+    return Transition(**(fields | more))
 
 
 _DECISION = Decision(
