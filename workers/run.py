@@ -11,7 +11,7 @@ from telemetry.attempts import FAILED, LOST, RELEASED, Attempt
 from workers.convert import chunk_to_bytes
 from workers.engine import Delta, TokenLogprobs
 
-# A request that is ended so close to its deadline met it; whoever ends it does not say why.
+# A request that is ended so close to its deadline met it.
 _CLOSE_S = 0.05
 
 
@@ -130,11 +130,16 @@ class Run:
 
     def tell_if_taken_away(self) -> None:
         """Tells the end of an attempt whose request was ended by somebody else, or is another attempt's."""
-        if self.held is Held.FENCED:
+        if self.held is Held.YES:
+            return
+        # Whoever ends a request, or takes it from us, does not say why; the clock does.
+        now = asyncio.get_running_loop().time()
+        if self.held is Held.FENCED or now > self.renewed_at + self._broker.options.lease_ms / 1000:
             self.tell_end(LOST)
-        elif self.held is Held.ENDED:
-            late = self._deadline is not None and asyncio.get_running_loop().time() > self._deadline - _CLOSE_S
-            self.tell_end((Outcome.DEADLINE if late else Outcome.CANCELLED).value)
+        elif self._deadline is not None and now > self._deadline - _CLOSE_S:
+            self.tell_end(Outcome.DEADLINE.value)
+        else:
+            self.tell_end(Outcome.CANCELLED.value)
 
     def _take(self) -> tuple[bytes, int]:
         pending, self._pending = self._pending, _Pending()
