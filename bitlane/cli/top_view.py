@@ -26,6 +26,7 @@ __all__ = ["Screen", "picture", "show_once"]
 _WIDE = 100  # columns from which on everything is shown
 _LATEST_MIN, _LATEST_MAX = 3, 30
 _WORKERS_MAX = 12
+_PICTURE_LINES = 34
 _COLOURS = {"fp4": "green", "fp8": "cyan", "bf16": "magenta", "waiting": "yellow", "running": "green", "dead": "red"}
 _FAILED = frozenset({"deadline", "rejected", "not_migratable", "attempts_exhausted"})
 
@@ -63,7 +64,7 @@ def show_once(frame: Frame, target: str) -> None:
 def picture(frame: Frame, target: str, width: int = _WIDE) -> str:
     """One frame as SVG, without fonts from elsewhere."""
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
-    console.print(_page(frame, target, width, 200, "", ""))
+    console.print(_page(frame, target, width, _PICTURE_LINES, "", ""))
     svg = console.export_svg(title="bitlane top", clear=False)
     return re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
 
@@ -174,8 +175,8 @@ def _slots(used: int, slots: int, *, bar: bool) -> Text:
     text = Text()
     if bar and slots:
         full = round(min(used, slots) / slots * 10)
-        text.append("█" * full, style="green")
-        text.append("·" * (10 - full) + " ", style="dim")
+        text.append("━" * full, style="green")
+        text.append("━" * (10 - full) + " ", style="bright_black")
     return text.append(f"{used}/{slots}")
 
 

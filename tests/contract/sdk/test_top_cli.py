@@ -51,7 +51,7 @@ def test_an_operator_sees_everything(
     assert lines[2].startswith("this hour")
     assert "FP4" in lines[2]
     assert "saved" in lines[2] or "lost" in lines[2]
-    assert any(line.startswith("smollm2/fp4 2 ██████████ 32/32 14 0 2.50 s") for line in lines)
+    assert any(line.startswith("smollm2/fp4 2 ━━━━━━━━━━ 32/32 14 0 2.50 s") for line in lines)
     assert any("1 draining" in line or "serving, told: draining" in line for line in lines)
     (waiting,) = (line for line in lines if line.endswith("req-2"))
     assert waiting == "4.50 s acme fp4 summarization gate passed waiting 0 req-2"
