@@ -5,8 +5,8 @@
 -- Result {{ref, epoch, attempt, remaining ms or -1, job, {chunk, ...}, ms it waited this time}, ...}
 --
 -- Keeps: of the tenants the one with the least virtual time is served first, and of its requests the most urgent; batch
--- work goes after all other but for every BATCH_TURN-th claim, where it goes first; a request whose deadline has passed is
--- ended, never given out; a new lease has a higher epoch than any before.
+-- work goes after all other but for every BATCH_TURN-th claim, where it goes first; a request whose deadline has passed
+-- is ended, never given out; a new lease has a higher epoch than any before.
 -- use: clock conclude
 
 -- Requests that have outlived their deadline are ended on the way; the bound keeps one call short.

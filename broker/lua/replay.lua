@@ -4,9 +4,9 @@
 -- ARGV 1 ref  2 'replay' | 'purge'
 -- Result 1 if it was a dead letter, 0 if not
 --
--- Keeps: a replay is a new acceptance by an operator: the attempts start from 0, the deadline is gone, nobody follows it
--- until a router attaches, and it goes on from the log as it stands. It reserves without a look at any bound, and takes
--- nothing from the buckets, which are for what clients send.
+-- Keeps: a replay is a new acceptance by an operator: the attempts start from 0, the deadline is gone, nobody follows
+-- it until a router attaches, and it goes on from the log as it stands. It reserves without a look at any bound, and
+-- takes nothing from the buckets, which are for what clients send.
 -- use: clock record queue story
 
 local now = now_ms()

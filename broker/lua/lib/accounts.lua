@@ -6,8 +6,8 @@ local ALL = ':'
 -- Every request is counted for its tenant, in the tenant's hash, and for as many further accounts as it was submitted
 -- with: one of a key, one of a model, one of both. They are kept with the request in `book`:
 -- '<key>/<task> <price of a prompt token> <cached one> <output one> <the same in FP8, three> <account> <account> ...',
--- where an account is '<key>:<model>', the tenant's own ':' first, with a '+' before it if the request has taken its tokens
--- from the account's bucket.
+-- where an account is '<key>:<model>', the tenant's own ':' first, with a '+' before it if the request has taken its
+-- tokens from the account's bucket.
 
 local function account_hash(tenant, account)
   if account == ALL then return key('tenant', tenant) end

@@ -1,9 +1,9 @@
 -- use: record ending queue rate usage notify story
 
--- Ends a waiting or running request, once and for all: it leaves its queue or loses its lease, what it used takes the place
--- of what it reserved, its tenant's virtual time is set right, its usage is booked, its job (the prompt) is deleted, its
--- keys expire after the resume window, and every owner is told. `usage` is {prompt, cached, output}; without it what the log
--- and the estimate say counts, and of a request that was never claimed nothing.
+-- Ends a waiting or running request, once and for all: it leaves its queue or loses its lease, what it used takes the
+-- place of what it reserved, its tenant's virtual time is set right, its usage is booked, its job (the prompt) is
+-- deleted, its keys expire after the resume window, and every owner is told. `usage` is {prompt, cached, output};
+-- without it what the log and the estimate say counts, and of a request that was never claimed nothing.
 local function conclude(record, outcome, detail, now, usage)
   local request, log, terms = key('request', record.ref), key('log', record.ref), book_of(record)
   if not usage then

@@ -1,6 +1,6 @@
--- Virtual time: tokens served to a tenant in a pool, over its weight. Urgent (interactive and standard) and batch work have
--- clocks of their own: a tenant stands in the fair set of each class of which it has work waiting, and what it is served in
--- one moves nothing in the other. The tenant's hash holds its times, the fair sets order by them.
+-- Virtual time: tokens served to a tenant in a pool, over its weight. Urgent (interactive and standard) and batch work
+-- have clocks of their own: a tenant stands in the fair set of each class of which it has work waiting, and what it is
+-- served in one moves nothing in the other. The tenant's hash holds its times, the fair sets order by them.
 local BATCH_SCORE = '30000000000000'
 local URGENT = {
   set = 'fair', time = 'v:', weight = 'w:', used = 'used:', estimated = 'estimated:', priorities = {1, 2},
@@ -25,9 +25,10 @@ local function class_of(record)
   return record.score < tonumber(BATCH_SCORE) and URGENT or BATCH
 end
 
--- How much of its estimates a tenant's requests have used lately, weighted by their size. It makes the charge at claim come
--- near to the truth: estimates hold all tokens that a client allows, mostly many more than it gets, and what is charged too
--- much keeps a tenant waiting until the request ends. Never below LEAST_SHARE, so that a charge always holds a tenant back.
+-- How much of its estimates a tenant's requests have used lately, weighted by their size. It makes the charge at claim
+-- come near to the truth: estimates hold all tokens that a client allows, mostly many more than it gets, and what is
+-- charged too much keeps a tenant waiting until the request ends. Never below LEAST_SHARE, so that a charge always
+-- holds a tenant back.
 local MEMORY = 0.9
 local LEAST_SHARE = 1 / 32
 
@@ -57,7 +58,8 @@ end
 local function advance(record, amount)
   if amount == 0 then return end
   local class, pool = class_of(record), record.pool
-  local time = redis.call('HINCRBYFLOAT', key('tenant', record.tenant), class.time .. pool, string.format('%.17g', amount))
+  local tenant, by = key('tenant', record.tenant), string.format('%.17g', amount)
+  local time = redis.call('HINCRBYFLOAT', tenant, class.time .. pool, by)
   redis.call('ZADD', key(class.set, pool), 'XX', time, record.tenant)
 end
 
@@ -73,8 +75,8 @@ local function first_of(class, pool, tenant)
   return first[1], tonumber(first[2])
 end
 
--- Puts a tenant into the fair set of its request's class. Who enters starts at the set's least virtual time (the class's
--- clock when it is empty) if that is later than its own: idling earns no credit.
+-- Puts a tenant into the fair set of its request's class. Who enters starts at the set's least virtual time (the
+-- class's clock when it is empty) if that is later than its own: idling earns no credit.
 local function join(record)
   local class, pool, tenant = class_of(record), record.pool, key('tenant', record.tenant)
   local set = key(class.set, pool)

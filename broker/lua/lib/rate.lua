@@ -2,9 +2,9 @@
 local WINDOW_MS = 2000
 local FRESH_MS = 60000
 
--- How fast a pool is, in tokens as they were estimated, since what waits is known by its estimates alone, and in tokens as
--- they were used, since fairness is about these. Measured between two ends of running requests, at least WINDOW_MS apart,
--- with work waiting all the time: an idle pool, or one in which the first request has yet to end, says nothing.
+-- How fast a pool is, in tokens as they were estimated, since what waits is known by its estimates alone, and in tokens
+-- as they were used, since fairness is about these. Measured between two ends of running requests, at least WINDOW_MS
+-- apart, with work waiting all the time: an idle pool, or one in which the first request has yet to end, says nothing.
 local function measure(record, used, now)
   local pool = key('pool', record.pool)
   if redis.call('ZCARD', key('waiting', record.pool)) == 0 then return end

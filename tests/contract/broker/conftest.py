@@ -23,7 +23,7 @@ class Still:
 @pytest.fixture
 async def still(shared_server: LocalServer) -> AsyncIterator[Still]:
     """An empty server at noon of 2026-08-10."""
-    options = BrokerOptions(url=shared_server.url)
+    options = BrokerOptions(url=shared_server.url, timeout_s=20)  # on a slow machine, too
     scripts = load_scripts(options, {"clock": FROZEN_CLOCK})
     async with Broker(options, scripts) as broker, Broker(options, scripts) as other:
         await broker._registry_pipeline.command("FLUSHALL")  # pyright: ignore[reportPrivateUsage]: production never flushes

@@ -97,6 +97,15 @@ async def test_what_a_tenant_is_served_in_one_class_moves_nothing_in_the_other(b
                 await broker.cancel(RequestRef(tenant, f"{tenant}-{number}"))
 
 
+async def test_what_is_given_back_is_not_charged(broker: Broker) -> None:
+    for tenant in ("one", "two"):
+        await queue(broker, tenant, 2)
+    for _ in range(10):
+        claim = await claim_one(broker)
+        assert claim.lease.ref.request_id == "one-0"
+        await broker.release(claim.lease, failed=False)
+
+
 async def test_weights_hold_among_batch_work_too(broker: Broker) -> None:
     await queue(broker, "one", 200, weight=1.0, priority=Priority.BATCH)
     await queue(broker, "three", 200, weight=3.0, priority=Priority.BATCH)
