@@ -362,7 +362,7 @@ async def test_refused_requests_say_why_and_are_no_error_of_the_server(
     }
     assert rejected == {
         ("other", "QUOTA_REQUESTS"),
-        ("other", "FIELD_INVALID"),
+        ("acme", "FIELD_INVALID"),
         ("none", "CREDENTIAL_INVALID"),
     }
 
