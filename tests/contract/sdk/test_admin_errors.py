@@ -27,7 +27,7 @@ from tests.contract.sdk.conftest import FAST
 from tests.contract.sdk.scripted_admin import scripted
 
 AWAY = Fault("UNAVAILABLE", "the queue cannot be reached", reason="BROKER_UNAVAILABLE")
-READS = {"GetTenant", "GetQuotaState", "GetUsage", "ListPools"}
+READS = {"GetTenant", "GetQuotaState", "GetUsage", "ListPools", "GetRequestStory", "ListRecentRequests"}
 # They leave the same behind, however often they come.
 REPEATABLE = {"RevokeApiKey", "SetWorkerState"}
 
