@@ -1,0 +1,1 @@
+"""The stack in containers: what its one-shot services run."""
