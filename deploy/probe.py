@@ -1,7 +1,7 @@
 """`python -m deploy.probe router [HOST:PORT]` or `worker [PORT]`: exits 0 when that process of this container serves.
 
-A router says so by gRPC's health protocol. A worker has no port to be called at: it serves when its engine is loaded and
-it tells Prometheus of its slots (OTEL_METRICS_EXPORTER must name prometheus).
+A router says so by gRPC's health protocol. A worker has no port to be called at: it serves when its engine is loaded
+and it tells Prometheus of its slots (OTEL_METRICS_EXPORTER must name prometheus).
 """
 
 import http.client

@@ -1,8 +1,8 @@
 """`python -m deploy.compose.init`: makes what the containers share before any of them starts.
 
 Every role has a folder, a volume that nobody else mounts: its password at the broker, the operator's key, the tenants'
-keys. What is there stays; what is derived (the broker's users, the router's configuration) is written anew each time. So
-it may run, or be cut off, any number of times.
+keys. What is there stays; what follows from it (the broker's users, the router's configuration) is written anew each
+time. So it may run, or be cut off, any number of times.
 """
 
 import hashlib
@@ -37,8 +37,6 @@ def prepare(folder: Path, models: str, users: str) -> None:
     _secret(folder / "grafana" / "admin-password", mode=0o444)
     _write(folder / "redis" / "users.acl", "\n".join(broker_users(users.splitlines(), passwords)) + "\n")
     _write(folder / "router" / "config.yaml", f"{models.rstrip()}\n\n{_operators(operator)}")
-    # Docker gives an empty volume the owner of whatever folder it is mounted over next: this one keeps its own.
-    (folder / "data" / ".bitlane").touch()
 
 
 def broker_users(users: Iterable[str], passwords: dict[str, str]) -> Iterable[str]:

@@ -6,14 +6,18 @@ Runs at every start. What exists is left as it is, so that changes of an operato
 import hashlib
 import os
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import bitlane
 from deploy.compose.init import TENANTS
 
-_FOLDER = Path("/run/bitlane/setup")
+_FOLDER = Path("/run/secrets")
 _WAIT_S = 60.0
+_FOLLOW_S = 15.0
 # Their share of the workers, and what they ask of precision: as in config/local.yaml.
 _WEIGHTS = {"acme": 1.0, "globex": 2.0}
 _POLICIES = {
@@ -29,32 +33,45 @@ def main() -> int:
     try:
         with bitlane.Client(target, api_key=operator, insecure=True, timeout=_WAIT_S) as client:
             for tenant, key in keys.items():
-                make_tenant(client, tenant, key)
+                _until_followed(partial(make_tenant, client, tenant, key))
     except bitlane.BitlaneError as error:
         print(f"deploy.compose.setup: {error}", file=sys.stderr)
         return 1
+    port = os.environ.get("BITLANE_PORT", "50051")
     print(
         f"""
-bitlane is up: gRPC on localhost:{os.environ.get("BITLANE_PORT", "50051")}. In a shell:
+bitlane is up: gRPC on localhost:{port}. In a shell (`pip install .` brings the command):
 
-  export BITLANE_API_KEY={keys["acme"]}
+  export BITLANE_TARGET=localhost:{port} BITLANE_API_KEY={keys["acme"]}
   bitlane chat
 
-(`pip install .` brings the command.) A second tenant, globex, has the key {keys["globex"]}
+A second tenant, globex, has the key {keys["globex"]}
 """
     )
     return 0
 
 
+def _until_followed(step: Callable[[], None]) -> None:
+    """The next call may reach another router, which knows of a new tenant a moment later."""
+    deadline = time.monotonic() + _FOLLOW_S
+    while True:
+        try:
+            return step()
+        except bitlane.NotFound:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
 def make_tenant(client: bitlane.Client, tenant: str, key: str) -> None:
-    """A tenant with its policy and a key, the secret of which is already made. Each step is left out once it is done."""
-    with suppress(bitlane.IdConflict):
+    """A tenant with its policy and a key, whose secret is already made. Each step is left out once it is done."""
+    with suppress(bitlane.AlreadyExists):
         client.admin.tenants.create(bitlane.Tenant(tenant, weight=_WEIGHTS[tenant]))
     acting = client.policies.get(tenant=tenant)
     if acting.version == 0:
         client.policies.put(_POLICIES[tenant], etag=acting.etag, tenant=tenant)
     digest = hashlib.sha256(key.encode()).hexdigest()
-    with suppress(bitlane.IdConflict):
+    with suppress(bitlane.AlreadyExists):
         client.admin.keys.create("local", tenant=tenant, secret_sha256=digest)
 
 
