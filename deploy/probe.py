@@ -28,9 +28,9 @@ def main(arguments: list[str]) -> int:
 def router_serves(address: str = "localhost:50051") -> bool:
     """Whether the router at a plaintext address takes calls: not before it is ready, nor once it drains."""
     with grpc.insecure_channel(address) as channel:
-        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/grpc.health.v1.Health/Check")
         try:
-            return bytes(check(b"", timeout=_TIMEOUT_S)) == _SERVING
+            return check(b"", timeout=_TIMEOUT_S) == _SERVING
         except grpc.RpcError:
             return False
 

@@ -14,7 +14,7 @@ done
 # The image of the reference engine.
 compile --group worker --group reference -c requirements/dev.txt -o requirements/reference.txt
 compile --group proxy -o requirements/proxy.txt
-compile --group deployment -o requirements/deployment.txt
+compile --group deployment -c requirements/dev.txt -o requirements/deployment.txt
 compile --group proto -o requirements/proto.txt
 compile --group train -c requirements/dev.txt -o requirements/train.txt
 compile --no-deps requirements/model.in -o requirements/model.txt

@@ -1,4 +1,5 @@
-"""Stands for the OpenTelemetry collector in the tests: takes OTLP over gRPC and tells Prometheus how much of what came."""
+"""Stands for the OpenTelemetry collector in the tests: takes OTLP over gRPC, and tells how much of what came."""
+# pyright: basic
 
 import sys
 import threading
@@ -19,7 +20,7 @@ _POINTS = PrometheusCounter("received_metrics", "Metrics in exports.", ["service
 
 
 class Traces(traces_grpc.TraceServiceServicer):
-    def Export(self, request, context):  # noqa: N802  # pyright: ignore
+    def Export(self, request, context):  # noqa: N802
         for resource in request.resource_spans:
             names = Counter(span.name for scope in resource.scope_spans for span in scope.spans)
             for name, count in names.items():
@@ -28,7 +29,7 @@ class Traces(traces_grpc.TraceServiceServicer):
 
 
 class Metrics(metrics_grpc.MetricsServiceServicer):
-    def Export(self, request, context):  # noqa: N802  # pyright: ignore
+    def Export(self, request, context):  # noqa: N802
         for resource in request.resource_metrics:
             for scope in resource.scope_metrics:
                 for metric in scope.metrics:
@@ -36,7 +37,7 @@ class Metrics(metrics_grpc.MetricsServiceServicer):
         return metrics.ExportMetricsServiceResponse()
 
 
-def _service(resource) -> str:  # pyright: ignore
+def _service(resource) -> str:
     return next((each.value.string_value for each in resource.attributes if each.key == "service.name"), "")
 
 

@@ -7,8 +7,8 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ _START_S = 600.0  # a worker quantizes its weights at the first start, on a mach
 
 
 def compose() -> list[str]:
-    """The command of Docker Compose: $COMPOSE, docker's own, or docker-compose, of this machine or of `make chart-test`.
+    """The command of Docker Compose: $COMPOSE, docker's own, or a docker-compose.
 
     Raises:
         NoDocker: there is none.
@@ -35,7 +35,9 @@ def compose() -> list[str]:
     for found in (shutil.which("docker-compose"), ROOT / ".venv-deployment" / "bin" / "docker-compose"):
         if found and Path(found).is_file():
             return [str(found)]
-    raise NoDocker("there is no Docker Compose (Debian: apt-get install docker-compose; or `make chart-test` brings one)")
+    raise NoDocker(
+        "there is no Docker Compose (Debian: apt-get install docker-compose; or `make chart-test` brings one)"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class ComposeStack:
         """All that exist, or those of a service, those that have ended too."""
         label = f"label=com.docker.compose.project={PROJECT}"
         ids = self.docker("ps", "-a", "-q", "--filter", label).split()
-        facts = json.loads(self.docker("inspect", *ids)) if ids else []
+        facts: list[dict[str, Any]] = json.loads(self.docker("inspect", *ids)) if ids else []
         found = [
             Container(each["Id"], each["Name"].strip("/"), each["Config"]["Labels"]["com.docker.compose.service"], each)
             for each in facts
@@ -144,9 +146,9 @@ class ComposeStack:
         self.down()  # what an earlier run that was killed may have left
         try:
             self.up()
-        except BaseException:
+        except BaseException as error:
             for each in self.containers():
-                print(f"--- {each.name}: {each.facts['State']}\n{self.logs(each.service)[-2000:]}", file=sys.stderr)
+                error.add_note(f"--- {each.name}: {each.facts['State']}\n{self.logs(each.service)[-2000:]}")
             self.down()
             raise
         return self
@@ -168,7 +170,7 @@ class ComposeStack:
                 unwell.append(each.name)
         return unwell
 
-    def _wait(self, what: str, reached: Any) -> None:
+    def _wait(self, what: str, reached: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _START_S
         while not reached():
             if time.monotonic() > deadline:

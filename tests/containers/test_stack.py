@@ -3,9 +3,12 @@
 import asyncio
 import json
 import os
+import re
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +29,7 @@ STREAMS = 6
 @pytest.fixture(scope="module")
 def stack(figures: list[str]) -> Iterator[ComposeStack]:
     def say(line: str) -> None:
-        print(f"  {line}", flush=True)
+        sys.stdout.write(f"  {line}\n")
 
     try:
         images = build_all(say)
@@ -35,7 +38,9 @@ def stack(figures: list[str]) -> Iterator[ComposeStack]:
         pytest.skip(f"NOT RUN, no containers here: {missing}")
     figures += [f"image {image.name}: {image.megabytes:.0f} MB" for image in images]
     with running:
-        figures.append(f"start: tenants after {running.setup_s:.0f} s, everything healthy after {running.start_s:.0f} s")
+        figures.append(
+            f"start: tenants after {running.setup_s:.0f} s, everything healthy after {running.start_s:.0f} s"
+        )
         yield running
 
 
@@ -112,7 +117,9 @@ async def test_both_precisions_answer_from_outside(stack: ComposeStack) -> None:
     async with client(stack) as caller:
         question = [bitlane.Message("user", "What is the capital of France?")]
         for pin in ("fp4", "fp8"):
-            completion = await caller.generate(messages=question, model="smollm2", pin=pin, max_tokens=24, temperature=0)
+            completion = await caller.generate(
+                messages=question, model="smollm2", pin=pin, max_tokens=24, temperature=0
+            )
             assert "Paris" in completion.text
             assert completion.precision.value == pin
     async with client(stack, tenant=1) as careful:
@@ -125,7 +132,9 @@ def test_containers_are_locked(stack: ComposeStack, services: list[Container]) -
     assert {each.service for each in services} >= {"redis", "router", "proxy", "worker-fp4", "worker-fp8", "prometheus"}
     for each in services:
         status = dict(
-            line.split(":\t", 1) for line in open(f"/proc/{each.pid}/status").read().splitlines() if ":\t" in line
+            line.split(":\t", 1)
+            for line in Path(f"/proc/{each.pid}/status").read_text(encoding="utf-8").splitlines()
+            if ":\t" in line
         )
         assert "0" not in status["Uid"].split(), f"{each.name} runs as root"
         assert "0" not in status["Gid"].split(), f"{each.name} runs in root's group"
@@ -145,7 +154,9 @@ def test_containers_are_locked(stack: ComposeStack, services: list[Container]) -
 
 def test_only_loopback_is_published(services: list[Container]) -> None:
     published = {
-        each.service: {bound["HostIp"] for ports in each.facts["NetworkSettings"]["Ports"].values() for bound in ports or ()}
+        each.service: {
+            bound["HostIp"] for ports in each.facts["NetworkSettings"]["Ports"].values() for bound in ports or ()
+        }
         for each in services
     }
     assert {service for service, hosts in published.items() if hosts} == {"proxy", "prometheus", "otel-collector"}
@@ -170,7 +181,9 @@ def test_secrets_are_where_they_are_needed(stack: ComposeStack, services: list[C
         ("router", passwords[0], "CONFIG"),
         ("health", "none", "DBSIZE"),
     ):
-        refused = stack.execute(redis, "valkey-cli", "--no-auth-warning", "--user", user, "--pass", password, command, "x")
+        refused = stack.execute(
+            redis, "valkey-cli", "--no-auth-warning", "--user", user, "--pass", password, command, "x"
+        )
         assert "NOPERM" in refused.stdout, refused.stdout
     assert stack.execute(router, "ls", "/run/secrets").stdout.split() == ["broker-password", "config.yaml"]
 
@@ -240,9 +253,7 @@ async def test_the_server_dies(stack: ComposeStack, undisturbed: list[bitlane.Co
     stack.crash(stack.containers("redis")[0])
     await telling
     watched.check(undisturbed)
-    figures.append(
-        f"redis killed: {STREAMS} of {STREAMS} streams whole, longest pause {watched.longest_pause_s:.1f} s"
-    )
+    figures.append(f"redis killed: {STREAMS} of {STREAMS} streams whole, longest pause {watched.longest_pause_s:.1f} s")
 
 
 async def test_stopping_is_graceful(stack: ComposeStack, undisturbed: list[bitlane.Completion]) -> None:
@@ -283,19 +294,16 @@ def test_telemetry_arrives(stack: ComposeStack) -> None:
         'received_metrics_total{name="bitlane.slots",service="bitlane-worker"}',
         'received_metrics_total{name="bitlane.queue.depth",service="bitlane-router"}',
     }
-    missing = wanted
-    while missing and time.monotonic() < deadline:
-        text = _fetch(f"http://127.0.0.1:{stack.receiver_port}/metrics")
-        missing = {each for each in wanted if each not in text}
+    while missing := wanted - set(re.findall(r"^received.*}", _fetch(stack.receiver_port, "/metrics"), re.MULTILINE)):
+        assert time.monotonic() < deadline, missing
         time.sleep(1)
-    assert not missing, text
-    targets = json.loads(_fetch(f"http://127.0.0.1:{stack.prometheus_port}/api/v1/targets"))["data"]["activeTargets"]
+    targets = json.loads(_fetch(stack.prometheus_port, "/api/v1/targets"))["data"]["activeTargets"]
     assert {target["health"] for target in targets} == {"up"}
-    rules = json.loads(_fetch(f"http://127.0.0.1:{stack.prometheus_port}/api/v1/rules"))["data"]["groups"]
+    rules = json.loads(_fetch(stack.prometheus_port, "/api/v1/rules"))["data"]["groups"]
     assert rules
     assert all(rule["health"] in ("ok", "unknown") for group in rules for rule in group["rules"])
 
 
-def _fetch(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as reply:
+def _fetch(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
         return reply.read().decode()
