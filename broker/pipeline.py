@@ -47,6 +47,9 @@ class Pipeline:
         on_round_trip: OnRoundTrip | None = None,
     ) -> None:
         self.endpoint = endpoint
+        self._configured = endpoint
+        # Where to ask when it is gone: a node of a cluster never comes back to tell who has its slots now.
+        self._elsewhere = endpoint
         self._on_round_trip = on_round_trip
         self._scripts = scripts
         self._timeout_s = timeout_s
@@ -98,6 +101,7 @@ class Pipeline:
                 except Disconnected as error:
                     self._drop()
                     self._fail(batch, BrokerUnavailable(f"{self.endpoint}: {error}"))
+                    self.endpoint, self._elsewhere = self._elsewhere, self.endpoint
                 except BrokerError as error:
                     self._drop()
                     self._fail(batch, error)
@@ -116,8 +120,9 @@ class Pipeline:
             moved = next((text for reply in replies if (text := _moved(reply))), None)
             if moved is not None:
                 self._follow(moved)
-            else:
-                await self._load({call.script.name: call.script for call in again if call.script}, batch[0].until)
+            elif self._connection is not None:
+                missing = {call.script.name: call.script for call in again if call.script}
+                await self._load(self._connection, missing, batch[0].until)
             retried = iter(await self._send(again))
             replies = [next(retried) if self._is_retried(reply) else reply for reply in replies]
         for call, reply in zip(batch, replies, strict=True):
@@ -143,17 +148,18 @@ class Pipeline:
 
     async def _exchange(self, batch: list[_Call]) -> list[Reply]:
         until = batch[0].until
-        if self._connection is None or self._connection.closed:
-            self._connection = await Connection.open(self.endpoint, _seconds_left(until))
-            await self._load(self._scripts, until)
+        # A blocking call that is sent elsewhere may drop the connection meanwhile.
+        connection = self._connection
+        if connection is None or connection.closed:
+            self._connection = connection = await Connection.open(self.endpoint, _seconds_left(until))
+            await self._load(connection, self._scripts, until)
         payload = b"".join([call.command for call in batch])
-        return await self._connection.run(payload, len(batch), _seconds_left(until))
+        return await connection.run(payload, len(batch), _seconds_left(until))
 
-    async def _load(self, scripts: dict[str, Script], until: float) -> None:
+    async def _load(self, connection: Connection, scripts: dict[str, Script], until: float) -> None:
         """A restarted server knows no script, and a failover or SCRIPT FLUSH forgets them under a live connection."""
-        assert self._connection is not None
         payload = b"".join([pack("SCRIPT", "LOAD", script.text) for script in scripts.values()])
-        for reply in await self._connection.run(payload, len(scripts), _seconds_left(until)):
+        for reply in await connection.run(payload, len(scripts), _seconds_left(until)):
             if isinstance(reply, ServerError):
                 if _code(reply) in _AWAY:
                     raise Disconnected(str(reply))
@@ -167,7 +173,7 @@ class Pipeline:
         """The slot lives on another node now: `MOVED <slot> <host>:<port>`."""
         host, _, port = moved.rpartition(" ")[2].rpartition(":")
         self._drop()
-        self.endpoint = self.endpoint.at(host, int(port))
+        self._elsewhere, self.endpoint = self._configured, self.endpoint.at(host, int(port))
 
     def error_of(self, reply: ServerError) -> BrokerError:
         """What an error reply means to the caller; one that says where to go instead is followed from now on."""
