@@ -22,8 +22,8 @@ if not os.environ.get("BITLANE_COMPOSE_TEST"):
 pytestmark = pytest.mark.timeout(900)
 
 PROMPT = "Once upon a time there was a small robot who lived in a lighthouse."
-TOKENS = 40
-STREAMS = 6
+TOKENS = 24
+STREAMS = 4
 
 
 @pytest.fixture(scope="module")
@@ -177,14 +177,12 @@ def test_secrets_are_where_they_are_needed(stack: ComposeStack, services: list[C
     assert not any(password in acl for password in passwords)
     assert stack.execute(redis, "valkey-cli", "DBSIZE").stdout.startswith("NOAUTH")
     for user, password, command in (
-        ("worker", passwords[1], "FLUSHALL"),
-        ("router", passwords[0], "CONFIG"),
-        ("health", "none", "DBSIZE"),
+        ("worker", passwords[1], ["FLUSHALL"]),
+        ("router", passwords[0], ["CONFIG", "GET", "maxmemory"]),
+        ("health", "none", ["DBSIZE"]),
     ):
-        refused = stack.execute(
-            redis, "valkey-cli", "--no-auth-warning", "--user", user, "--pass", password, command, "x"
-        )
-        assert "NOPERM" in refused.stdout, refused.stdout
+        login = ["valkey-cli", "--no-auth-warning", "--user", user, "--pass", password]
+        assert "NOPERM" in stack.execute(redis, *login, *command).stdout
     assert stack.execute(router, "ls", "/run/secrets").stdout.split() == ["broker-password", "config.yaml"]
 
 

@@ -58,6 +58,7 @@ class Cluster:
         await self._until(nodes, "CLUSTER INFO", f"cluster_known_nodes:{len(nodes)}\r", "cluster_state:ok")
         for number, group in self.replicas.items():
             primary = await command(self.primaries[number], "CLUSTER", "MYID")
+            assert isinstance(primary, bytes)
             for node in group:
                 await _retried(node, "CLUSTER", "REPLICATE", primary)
             await self._until(group, "INFO replication", "master_link_status:up")
