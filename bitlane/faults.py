@@ -115,15 +115,20 @@ def not_sent(error: BitlaneError) -> bool:
     return isinstance(error, ConnectionFailed) and error.message.startswith("failed to connect to all addresses")
 
 
+def _cut(code: grpc.StatusCode, message: str) -> bool:
+    """Whether something in between ended the stream: a proxy resets it when it loses the router behind it."""
+    return code is grpc.StatusCode.INTERNAL and "RST_STREAM" in message
+
+
 def from_rpc_error(error: aio.AioRpcError, request_id: str | None) -> BitlaneError:
     """The SDK's error for a failed call."""
     trailers = error.trailing_metadata()
     details = _read_details(list(trailers) if trailers else [])
     kind = BY_REASON.get(details.reason) or BY_CODE.get(error.code(), InternalError)
-    # Our server always gives a reason; without one it was the transport that failed, or something in between.
-    if kind is Unavailable and not details.reason:
-        kind = ConnectionFailed
     message = error.details() or ""
+    # Our server always gives a reason; without one it was the transport that failed, or something in between.
+    if not details.reason and (kind is Unavailable or _cut(error.code(), message)):
+        kind = ConnectionFailed
     if kind is InternalError and error.code() is not grpc.StatusCode.INTERNAL:
         message = f"{message} ({error.code().name})".strip()
     return kind(
