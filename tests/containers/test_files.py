@@ -134,6 +134,7 @@ def test_the_brokers_users_are_the_documented_ones() -> None:
         "",
     ]
     made = list(broker_users(users, {"router": "a", "worker": "b"}))
-    assert [line.split()[1] for line in made] == ["default", "router", "worker", "health"]
-    assert made[0] == users[0]
-    assert re.fullmatch(r"user router #[0-9a-f]{64} on ~bl:\* \+ping", made[1])
+    assert [line.split()[1] for line in made] == ["router", "worker", "default", "health"]
+    assert re.fullmatch(r"user router #[0-9a-f]{64} on ~bl:\* \+ping", made[0])
+    # Off, and yet allowed all: its rights are those that an append-only file is replayed with.
+    assert made[2].split()[2:] == ["off", "resetpass", "~*", "&*", "+@all"]
