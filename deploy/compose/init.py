@@ -46,8 +46,8 @@ def broker_users(users: Iterable[str], passwords: dict[str, str]) -> Iterable[st
         if words[:1] == ["user"] and words[1] in passwords:
             words.insert(2, f"#{_sha256(passwords[words[1]])}")
             yield " ".join(words)
-    # Nobody can log in as this one, so it may do all. It has to: until Redis 8.4 and Valkey 9.1 a server replays the
-    # scripts of its append-only file as this user, and leaves out what it may not do, which is all there is.
+    # Nobody can log in as this one, so it may do all. It has to: servers of before 2026 (Redis 7, Valkey 8) replay the
+    # scripts of their append-only file as this user, and silently leave out what it may not do: everything.
     yield "user default off resetpass ~* &* +@all"
     yield "user health on nopass resetkeys resetchannels -@all +ping"
 

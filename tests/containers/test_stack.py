@@ -285,7 +285,9 @@ def test_starting_again_keeps_keys_and_tenants(stack: ComposeStack) -> None:
     asyncio.run(ask())
 
 
-def test_telemetry_arrives(stack: ComposeStack) -> None:
+async def test_telemetry_arrives(stack: ComposeStack) -> None:
+    async with client(stack) as caller:
+        await caller.generate(messages=[bitlane.Message("user", "Hello")], model="smollm2", max_tokens=4)
     deadline = time.monotonic() + 90
     wanted = {
         'received_spans_total{name="chat smollm2",service="bitlane-router"}',
@@ -294,7 +296,7 @@ def test_telemetry_arrives(stack: ComposeStack) -> None:
     }
     while missing := wanted - set(re.findall(r"^received.*}", _fetch(stack.receiver_port, "/metrics"), re.MULTILINE)):
         assert time.monotonic() < deadline, missing
-        time.sleep(1)
+        await asyncio.sleep(1)
     targets = json.loads(_fetch(stack.prometheus_port, "/api/v1/targets"))["data"]["activeTargets"]
     assert {target["health"] for target in targets} == {"up"}
     rules = json.loads(_fetch(stack.prometheus_port, "/api/v1/rules"))["data"]["groups"]
