@@ -33,6 +33,7 @@ _IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 _RESULTS = Path(__file__).resolve().parent / "results" / "scaling_costs.json"
 _STREAMS = (50, 100, 200, 300, 500, 700, 1_000, 1_500, 2_000, 3_000, 5_000, 7_000, 10_000)
 _EVEN = 0.0  # skew: all tenants alike
+_HIGHEST_MS = 1_000.0
 
 
 def main() -> None:
@@ -74,43 +75,32 @@ def _tell_fleets(costs: Costs) -> None:
         print(f"{row}{busiest_shard(load, fleet.shards):.1f}x")
 
 
-def _p99(costs: Costs, load: Load, fleet: Fleet) -> float:
-    value = float(np.percentile(simulate(costs, load, fleet), 99))
-    print(f"  {load.streams:6,} streams on {fleet.routers} routers, {fleet.shards} shards: p99 {value:,.2f} ms")
-    return value
+def _latencies(costs: Costs, name: str, fleet: Fleet, *, skew: float, dashed: bool = False) -> Line:
+    """More and more streams on one fleet, until they take longer than the plot is high."""
+    points: list[tuple[float, float]] = []
+    for streams in _STREAMS:
+        p99 = float(np.percentile(simulate(costs, Load(streams, skew=skew), fleet), 99))
+        print(f"  {name}, {streams:,} streams: p99 {p99:,.2f} ms")
+        points.append((streams, p99))
+        if p99 > _HIGHEST_MS:
+            break
+    return Line(name, points, dashed)
 
 
 def _latency_plot(costs: Costs) -> str:
-    most = planned(costs, Load(10_000))
-    half = planned(costs, Load(3_000))
     print("\nsimulated")
-    lines = [
-        Line(
-            "2 routers, 1 shard", [(n, _p99(costs, Load(n, skew=_EVEN), Fleet(2, 1))) for n in _STREAMS if n <= 1_500]
-        ),
-        Line(
-            f"{half.routers} routers, 1 shard",
-            [(n, _p99(costs, Load(n, skew=_EVEN), Fleet(half.routers, 1))) for n in _STREAMS if n <= 3_000],
-        ),
-        Line(
-            f"{half.routers} routers, {half.shards} shards",
-            [(n, _p99(costs, Load(n, skew=_EVEN), half)) for n in _STREAMS if n <= 7_000],
-        ),
-        Line(
-            f"{most.routers} routers, {most.shards} shards",
-            [(n, _p99(costs, Load(n, skew=_EVEN), most)) for n in _STREAMS],
-        ),
-        Line(
-            "the same, Zipf tenants",
-            [(n, _p99(costs, Load(n, skew=1.0), most)) for n in _STREAMS],
-            dashed=True,
-        ),
-    ]
+    half, most = planned(costs, Load(3_000)), planned(costs, Load(10_000))
     return chart(
         "What a token waits for on its way, 99th percentile (simulated)",
-        Axis("streams at 25 tokens/s", 50, 10_000),
-        Axis("milliseconds", 0.1, 1_000),
-        lines,
+        Axis("streams at 25 tokens/s", _STREAMS[0], _STREAMS[-1]),
+        Axis("milliseconds", 0.1, _HIGHEST_MS),
+        [
+            _latencies(costs, "2 routers, 1 shard", Fleet(2, 1), skew=_EVEN),
+            _latencies(costs, f"{half.routers} routers, 1 shard", Fleet(half.routers, 1), skew=_EVEN),
+            _latencies(costs, f"{half.routers} routers, {half.shards} shards", half, skew=_EVEN),
+            _latencies(costs, f"{most.routers} routers, {most.shards} shards", most, skew=_EVEN),
+            _latencies(costs, "the same, Zipf tenants", most, skew=1.0, dashed=True),
+        ],
     )
 
 

@@ -70,8 +70,8 @@ def make_tenant(client: bitlane.Client, tenant: str, key: str) -> None:
     acting = client.policies.get(tenant=tenant)
     if acting.version == 0:
         client.policies.put(_POLICIES[tenant], etag=acting.etag, tenant=tenant)
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    with suppress(bitlane.AlreadyExists):
+    if not any(found.name == "local" for found in client.admin.keys.list(tenant=tenant)):
+        digest = hashlib.sha256(key.encode()).hexdigest()
         client.admin.keys.create("local", tenant=tenant, secret_sha256=digest)
 
 
