@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from bitlane.internal.v1 import job_pb2
 from bitlane.v1 import inference_pb2 as pb
+from precision.decision import PriorityClass
 from precision.profile import ComputePath, Profile
 from workers.engine import Generated, Job, Message, Sampling, TokenLogprobs
 
@@ -41,14 +42,20 @@ def job_from_bytes(job_id: str, data: bytes, chunks: Sequence[bytes]) -> Job:
         generated=Generated(
             token_ids=tuple(token for chunk in logged for token in chunk.token_ids),
             text="".join(chunk.text for chunk in logged),
+            unnamed_tokens=sum(chunk.unnamed_tokens for chunk in logged),
         ),
         guided=None if guide is None else (guide, getattr(message.guided, guide)),
+        priority=PriorityClass(message.priority) if message.priority else PriorityClass.STANDARD,
+        traceparent=message.traceparent,
+        tracestate=message.tracestate,
     )
 
 
-def chunk_to_bytes(text: str, token_ids: Sequence[int], logprobs: Sequence[TokenLogprobs]) -> bytes:
+def chunk_to_bytes(
+    text: str, token_ids: Sequence[int], logprobs: Sequence[TokenLogprobs], unnamed_tokens: int = 0
+) -> bytes:
     """One entry of the token log."""
-    chunk = job_pb2.Chunk(text=text, token_ids=token_ids)
+    chunk = job_pb2.Chunk(text=text, token_ids=token_ids, unnamed_tokens=unnamed_tokens)
     for entry in logprobs:
         chunk.logprobs.add(
             logprob=entry.logprob,

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from precision.profile import ComputePath, Precision, Profile
-from workers.engine import Delta, EngineDead, FinishReason, Job, JobRejected, TokenLogprobs
+from workers.engine import Delta, EngineDead, FinishReason, Job, JobRejected, Load, TokenLogprobs
 from workers.text import TextStream
 
 _FORMATS = {Precision.FP4: ("NVFP4", 16), Precision.FP8: ("FP8_E4M3", 0), Precision.BF16: ("BF16", 0)}
@@ -138,6 +138,9 @@ class ScriptedEngine:
     async def health(self) -> None:
         if self._running > self.slots:
             raise EngineDead("more jobs than slots")
+
+    def load(self) -> Load:
+        return Load(self._running)
 
     async def close(self) -> None:
         return None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from precision.formats import nvfp4
 from precision.profile import ComputePath, Precision, Profile
-from workers.engine import Delta, EngineDead, Job, JobRejected
+from workers.engine import Delta, EngineDead, Job, JobRejected, Load
 from workers.engines.reference.chat import chat_tokens
 from workers.engines.reference.kv import KvCache
 from workers.engines.reference.loading import load
@@ -164,6 +164,9 @@ class ReferenceEngine:
 
     async def health(self) -> None:
         self._require_alive()
+
+    def load(self) -> Load:
+        return Load(self._taken)
 
     async def close(self) -> None:
         if self._steps is not None:
