@@ -20,6 +20,9 @@ _PRECISION = {
     "FP16": Precision.BF16,
     "FP32": Precision.BF16,
 }
+_DYNAMIC = {"FP8_PER_CHANNEL_PER_TOKEN", "FP8_BLOCK_SCALES", "FP8_PB_WO", "FP8_PB_REAL", "W4A8_MXFP4_MXFP8"}
+"""ModelOpt's algorithms that find the scales of activations while running."""
+
 _NARROWEST = ("NVFP4", "MXFP4", "FP8_E4M3", "BF16", "FP16", "FP32")
 
 
@@ -162,7 +165,7 @@ def _modelopt_config(said: Mapping[str, object], wide: str) -> Quantization:
         _ordered(groups),
         wide,
         kv_cache,
-        _modelopt_calibrated(groups, producer),
+        _modelopt_calibrated(groups, algo),
         strings(said.get("ignore") or said.get("exclude_modules")),
         producer,
     )
@@ -178,15 +181,15 @@ def _modelopt_file(file: Mapping[str, object], wide: str) -> Quantization:
         _ordered(groups),
         wide,
         _kv_algo(said.get("kv_cache_quant_algo")) or wide,
-        _modelopt_calibrated(groups, producer),
+        _modelopt_calibrated(groups, algo),
         strings(said.get("exclude_modules")),
         producer,
     )
 
 
-def _modelopt_calibrated(groups: Sequence[Layers], producer: str) -> bool:
-    """ModelOpt's scales of activations come from data. Weight-only layers may have been rounded without any."""
-    return not producer.startswith("bitlane-uncalibrated") and any(group.activations for group in groups)
+def _modelopt_calibrated(groups: Sequence[Layers], algo: str) -> bool:
+    """ModelOpt's static scales of activations come from data. Others may have been rounded without any."""
+    return algo not in _DYNAMIC and any(group.activations for group in groups)
 
 
 def _of_algo(algo: str, said: Mapping[str, object]) -> Layers:

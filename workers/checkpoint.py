@@ -101,6 +101,7 @@ def _json(path: Path) -> Mapping[str, object] | None:
         return None
     except (OSError, ValueError) as error:
         raise CheckpointUnreadable(f"{path}: cannot be read: {error}") from error
-    if not isinstance(read, dict):
-        raise CheckpointUnreadable(f"{path}: want a JSON object")
-    return mapping(read)
+    found = mapping(read)
+    if not found:
+        raise CheckpointUnreadable(f"{path}: want a JSON object with something in it")
+    return found
