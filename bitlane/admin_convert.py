@@ -106,7 +106,7 @@ def _limits(message: pb.Limits) -> t.Limits:
 def quota_to_wire(quota: t.Quota, path: str) -> pb.Quota:
     """`path` names the quota in errors, such as `tenant.quota`."""
     return pb.Quota(
-        limits=_limits_to_wire(quota.limits, f"{path}.limits."),
+        limits=_limits_to_wire(quota.limits, f"{path}.limits.") if quota.limits != t.Limits() else None,
         model_limits={
             model: _limits_to_wire(limits, f"{path}.model_limits[{model}].")
             for model, limits in quota.model_limits.items()
@@ -125,6 +125,9 @@ def quota(message: pb.Quota) -> t.Quota:
 def tenant_to_wire(tenant: t.Tenant) -> pb.Tenant:
     if isinstance(tenant.models, str):
         raise invalid("tenant.models", "must be a list of names")
+    if tenant.weight == 0:
+        # The wire has no other word for "not set", and so it would become the default.
+        raise invalid("tenant.weight", "must be above 0 and at most 1000")
     message = pb.Tenant(
         models=tenant.models,
         state=pb.TenantState.Value(f"TENANT_STATE_{member(t.TenantState, tenant.state, 'tenant.state').name}"),

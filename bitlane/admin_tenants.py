@@ -13,7 +13,7 @@ class AsyncTenants(Room):
     """Who may use the service. Changes need an operator's key."""
 
     async def create(self, tenant: Tenant) -> Tenant:
-        """Makes a tenant; only its id is required. Raises IdConflict when there is one."""
+        """Makes a tenant; only its id is required. Raises AlreadyExists when there is one."""
         request = pb.CreateTenantRequest(tenant=admin_convert.tenant_to_wire(tenant))
         reply = await self._call(lambda stub: stub.CreateTenant, request, repeatable=False)
         return admin_convert.tenant(reply.tenant)
@@ -66,13 +66,14 @@ class AsyncKeys(Room):
         """Makes a key. Its secret is in the answer, and nobody can show it again.
 
         Args:
-            scopes: Default: infer and read. A key can give away only scopes that it has, or infer.
+            scopes: Default: infer and read; of an operator's key: read. A caller can give away only scopes that it has,
+                or infer.
             expires_at: Default: never.
-            quota: Bounds for this key alone, beside the tenant's.
+            quota: Bounds for this key alone, beside the tenant's. Not for an operator's key, which generates nothing.
             secret_sha256: Of a key that exists elsewhere already, in hex, instead of a new secret. Operators only.
 
         Raises:
-            IdConflict: there is a key of this name.
+            AlreadyExists: there is a key of this name.
         """
         request = pb.CreateApiKeyRequest(
             tenant=tenant,

@@ -10,11 +10,13 @@ from grpc import aio
 from bitlane import convert
 from bitlane.errors import (
     Aborted,
+    AlreadyExists,
     AuthenticationError,
     BitlaneError,
     ConnectionFailed,
     DeadlineExceeded,
     EditConflict,
+    FailedPrecondition,
     IdConflict,
     InternalError,
     InvalidRequest,
@@ -31,8 +33,8 @@ BY_CODE: dict[grpc.StatusCode, type[BitlaneError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
     grpc.StatusCode.OUT_OF_RANGE: InvalidRequest,
     grpc.StatusCode.NOT_FOUND: NotFound,
-    grpc.StatusCode.ALREADY_EXISTS: IdConflict,
-    grpc.StatusCode.FAILED_PRECONDITION: PrecisionUnavailable,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
+    grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
     grpc.StatusCode.UNAUTHENTICATED: AuthenticationError,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
     grpc.StatusCode.RESOURCE_EXHAUSTED: QuotaExceeded,
@@ -43,7 +45,11 @@ BY_CODE: dict[grpc.StatusCode, type[BitlaneError]] = {
 }
 
 # Where a code stands for more than one thing that a caller can do.
-BY_REASON: dict[str, type[BitlaneError]] = {"ETAG_MISMATCH": EditConflict}
+BY_REASON: dict[str, type[BitlaneError]] = {
+    "ETAG_MISMATCH": EditConflict,
+    "PRECISION_UNAVAILABLE": PrecisionUnavailable,
+    "REQUEST_ID_TAKEN": IdConflict,
+}
 
 DETAILS_KEY = "grpc-status-details-bin"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"

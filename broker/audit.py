@@ -3,12 +3,9 @@
 from collections.abc import Sequence
 
 from broker import keys, replies
+from broker.pages import read_page
 from broker.pipeline import Pipeline
 from broker.types import AuditEvent, Page
-
-# How many entries one call looks at, for a tenant with few among many; each holds at most 8 KiB.
-_AT_ONCE = 100
-_LOOKED_AT_MAX = 1000
 
 
 class Audit:
@@ -27,23 +24,11 @@ class Audit:
 
         Raises ValueError for a `before_id` that is no event's.
         """
-        limit = max(1, limit)
-        found: list[AuditEvent] = []
-        position, looked_at = before_id, 0
-        while looked_at < _LOOKED_AT_MAX:
-            events = await self._read(_AT_ONCE if tenant is not None else min(limit, _AT_ONCE), position)
-            for event in events:
-                looked_at += 1
-                position = event.event_id
-                if tenant in (None, event.tenant):
-                    found.append(event)
-                    if len(found) == limit:
-                        return Page(tuple(found), position)
-            if not events:
-                return Page(tuple(found), "")
-        return Page(tuple(found), position)
+        return await read_page(
+            self._read, lambda event: event.event_id, lambda event: tenant in (None, event.tenant), limit, before_id
+        )
 
-    async def _read(self, count: int, before_id: str) -> Sequence[AuditEvent]:
+    async def _read(self, before_id: str, count: int) -> Sequence[AuditEvent]:
         start = replies.before_entry(before_id)
         entries = await self._pipeline.command("XREVRANGE", keys.audit(), start, "-", "COUNT", count)
         return [replies.audit_event(entry) for entry in replies.array(entries)]

@@ -56,11 +56,23 @@ class BrokerOptions:
     batch_turn: int = 16
     """Every n-th claim of a pool prefers batch work, so that it never starves."""
 
+    usage_minute_ms: int = 3 * 3_600_000
+    """How long the usage of a minute is kept."""
+
+    usage_hour_ms: int = 14 * 24 * 3_600_000
+    """How long the usage of an hour is kept."""
+
+    usage_day_ms: int = 400 * 24 * 3_600_000
+    """How long the usage of a day is kept."""
+
     worker_ttl_ms: int = 3_000
     """A worker whose last heartbeat is older is not shown as live."""
 
     def __post_init__(self) -> None:
         for name in ("shards", "timeout_s", "lease_ms", "resume_window_ms", "max_attempts", "dead_retention_ms"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"BrokerOptions.{name} must be above 0, not {getattr(self, name)}")
+        for name in ("usage_minute_ms", "usage_hour_ms", "usage_day_ms"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"BrokerOptions.{name} must be above 0, not {getattr(self, name)}")
         for name in ("dead_letters_max", "inbox_ttl_ms", "inbox_max", "worker_ttl_ms"):

@@ -8,6 +8,7 @@ from typing import cast
 from broker import keys
 from broker.connection import Reply
 from broker.types import (
+    AccountState,
     AuditEvent,
     BrokerError,
     ChunkConflict,
@@ -21,6 +22,7 @@ from broker.types import (
     Lease,
     LeaseEnded,
     Outcome,
+    PoolState,
     Reclaimed,
     Usage,
     WorkerInfo,
@@ -45,6 +47,11 @@ def strings(reply: Reply) -> list[bytes]:
 def integer(reply: Reply) -> int:
     """A number, which the server sends as an integer or in digits; nil is 0."""
     return int(cast("bytes | int | None", reply) or 0)
+
+
+def text(reply: Reply) -> str:
+    """A reply that must be a string."""
+    return cast("bytes", reply).decode()
 
 
 def held(reply: Reply) -> Held:
@@ -114,18 +121,33 @@ def lease_ended(entry: bytes) -> LeaseEnded:
     return LeaseEnded(keys.parse_member(ref), int(epoch))
 
 
-def dead_letter(entry: Reply) -> DeadLetter:
-    """One entry of the dead letters' stream, whose id starts with its time in ms."""
+def dead_letter(entry: Reply, shard: int) -> DeadLetter:
+    """One entry of a shard's stream of dead letters, whose id starts with its time in ms."""
     entry_id, values = array(entry)
     fields = dict(zip(strings(values)[::2], strings(values)[1::2], strict=True))
     return DeadLetter(
+        letter_id=f"{text(entry_id)}-{shard}",
         ref=keys.parse_member(fields[b"ref"]),
         pool=fields[b"pool"].decode(),
         attempts=int(fields[b"attempts"]),
         detail=fields[b"detail"].decode(errors="replace"),
         worker=fields[b"worker"].decode(),
-        died_ms=int(cast("bytes", entry_id).partition(b"-")[0]),
+        died_ms=int(text(entry_id).partition("-")[0]),
     )
+
+
+def account_state(reply: Reply) -> AccountState:
+    """The answer of lua/account.lua."""
+    requests, tokens, *numbers = map(integer, array(reply))
+    return AccountState(requests / 60_000, tokens / 60_000, *numbers)
+
+
+def pool_state(pool: str, workers: tuple[WorkerInfo, ...], shards: Sequence[Reply]) -> PoolState:
+    """The answers of lua/pool.lua of all shards, summed."""
+    parts = [array(shard) for shard in shards]
+    waiting, waiting_tokens, running = (sum(integer(part[place]) for part in parts) for place in range(3))
+    rates = [float(text(part[3])) for part in parts if part[3] is not None]
+    return PoolState(pool, workers, waiting, running, waiting_tokens, sum(rates) if rates else None)
 
 
 def before_entry(entry_id: str) -> str:
@@ -151,6 +173,7 @@ def pack_worker(info: WorkerInfo) -> bytes:
         "slots": info.slots,
         "running": info.running,
         "draining": info.draining,
+        "quarantined": info.quarantined,
         "context_tokens": info.context_tokens,
     }
     return json.dumps(line).encode() + b"\n" + info.profile

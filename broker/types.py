@@ -318,6 +318,7 @@ class AuditEvent:
 class DeadLetter:
     """A request that failed on `max_attempts` workers. Its job is kept for a replay, and is not shown."""
 
+    letter_id: str  # orders the letters
     ref: RequestRef
     pool: str
     attempts: int
@@ -335,8 +336,9 @@ class WorkerInfo:
     profile: bytes
     slots: int
     running: int
-    draining: bool = False
+    draining: bool = False  # claims nothing, for whatever reason
     context_tokens: int = 0
+    quarantined: bool = False  # draining, and has given back what ran
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +349,8 @@ class PoolState:
     workers: tuple[WorkerInfo, ...]
     waiting: int
     running: int  # leases
+    waiting_tokens: int  # estimated prompt and output tokens of what waits
+    tokens_per_s: float | None  # of the same kind, measured while work waited; None: not known
 
 
 class BrokerError(Exception):

@@ -7,6 +7,7 @@ the last good one stays; so does everything while the broker is away.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
@@ -16,6 +17,7 @@ from broker.types import BrokerUnavailable
 
 _log = structlog.get_logger("bitlane.router")
 _PERIOD_S = 0.25
+_AT_ONCE = 1000  # documents that are asked for together: each has the broker's timeout
 _MOST_LINES = 20  # of documents that change together, in the log
 
 
@@ -61,6 +63,14 @@ class DocumentWatch:
             while await self._complete():
                 await self._take_over()
 
+    async def catch_up(self) -> None:
+        """Takes over what changed, so that this router acts on a change before its author is answered.
+
+        While the broker is away that waits: the change is stored, and its author shall know.
+        """
+        with suppress(BrokerUnavailable):
+            await self.refresh()
+
     async def run(self) -> None:
         """Refreshes until cancelled."""
         while True:
@@ -72,7 +82,10 @@ class DocumentWatch:
 
     async def _take_over(self) -> None:
         revision, names = await self._documents.changes(self._seen)
-        changed = await asyncio.gather(*(self._documents.get(name) for name in names))
+        changed: list[Document | None] = []
+        for first in range(0, len(names), _AT_ONCE):
+            some = names[first : first + _AT_ONCE]
+            changed += await asyncio.gather(*(self._documents.get(name) for name in some))
         if self._seen.store and revision.store != self._seen.store:
             _log.error("documents.lost", hint="the store is another one; the configuration applies again")
             for follower in self._followers.values():

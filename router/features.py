@@ -16,13 +16,13 @@ def extract_features(
     request: pb.GenerateRequest,
     classify: Classifier,
     ceiling: PriorityClass,
-    prompt_tokens: int | None = None,
+    prompt_tokens: int,
 ) -> Features:
     """Features of a valid request. The client's hint beats the classifier.
 
     Args:
         ceiling: the most urgent class that the tenant's requests run in; more urgent wishes are lowered to it.
-        prompt_tokens: where they are known, as in a replay; estimated by default.
+        prompt_tokens: an estimate, or what is known, as in a replay.
     """
     turn = _last_user_turn(request)
     if request.task != pb.TASK_UNSPECIFIED:
@@ -34,7 +34,7 @@ def extract_features(
         task=guess.task,
         task_source=source,
         task_confidence=guess.confidence,
-        prompt_tokens=estimate_prompt_tokens(request) if prompt_tokens is None else prompt_tokens,
+        prompt_tokens=prompt_tokens,
         at_least=Precision(request.precision.at_least) if preference == "at_least" else None,
         pin=Precision(request.precision.pin) if preference == "pin" else None,
         risk=guess.risk,

@@ -59,5 +59,5 @@ class GateDesk:
                 key.document, text, author=author, etag=ANY, audit=Change("SetGate", "")
             )
             gates.append(Gate(key, GateState(request.state), author, document.time_ms, request.evidence))
-        await self._watch.refresh()
+        await self._watch.catch_up()
         return ppb.SetGateResponse(gates=[gate_message(gate) for gate in gates])

@@ -215,7 +215,7 @@ class PolicyService:
             )
         except EtagMismatch as error:
             raise etag_mismatch(error.current.etag if error.current else "") from None
-        await self._watch.refresh()
+        await self._watch.catch_up()
         return document
 
 

@@ -5,7 +5,7 @@ and parse them here: a body that is no message is the caller's fault (INVALID_AR
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from traceback import format_tb
 from typing import Any
@@ -57,21 +57,31 @@ class Call:
         return ""
 
 
-def service_handler(service: ServiceDescriptor, servicer: object, authenticate: Authenticate) -> grpc.GenericRpcHandler:
-    """Serves every method of the service by the servicer's method of the same name in snake_case.
+def service_handler(
+    service: ServiceDescriptor, rooms: Sequence[object], authenticate: Authenticate
+) -> grpc.GenericRpcHandler:
+    """Serves every method of the service by the method of the same name in snake_case that one of the rooms has.
 
-    Raises LookupError for a method without a scope in `router.scopes`.
+    Raises LookupError for a method that no room has, or that has no scope in `router.scopes`.
     """
     scopes = SCOPES[service.full_name]
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
     for method in service.methods:
-        implementation: Method = getattr(servicer, _snake_case(method.name))
-        handle = _handler(method, implementation, authenticate, scopes[method.name])
+        handle = _handler(method, _implementation(rooms, method), authenticate, scopes[method.name])
         if method.server_streaming:
             handlers[method.name] = grpc.unary_stream_rpc_method_handler(handle)
         else:
             handlers[method.name] = grpc.unary_unary_rpc_method_handler(handle)
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def _implementation(rooms: Sequence[object], method: MethodDescriptor) -> Method:
+    name = _snake_case(method.name)
+    for room in rooms:
+        found: Method | None = getattr(room, name, None)
+        if found is not None:
+            return found
+    raise LookupError(f"{method.full_name} is served by nobody")
 
 
 def _handler(method: MethodDescriptor, implementation: Method, authenticate: Authenticate, scope: Scope) -> Any:
@@ -128,7 +138,9 @@ async def _abort(context: Context, fault: Fault, request_id: str) -> None:
     trailers: list[tuple[str, str | bytes]] = [
         ("grpc-status-details-bin", fault.status(request_id).SerializeToString())
     ]
-    if fault.retry_after_s is not None:
+    if fault.retry_never:
+        trailers.append(("grpc-retry-pushback-ms", "-1"))
+    elif fault.retry_after_s is not None:
         trailers.append(("grpc-retry-pushback-ms", str(round(fault.retry_after_s * 1000))))
     await context.abort(fault.code, fault.message, tuple(trailers))
 

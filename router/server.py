@@ -15,11 +15,13 @@ from grpc_health.v1._async import HealthServicer
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server  # pyright: ignore[reportUnknownVariableType]
 from grpc_reflection.v1alpha import reflection
 
+from bitlane.v1 import admin_pb2 as apb
 from bitlane.v1 import inference_pb2 as pb
 from bitlane.v1 import policy_pb2 as ppb
 from broker.client import Broker
 from broker.types import BrokerUnavailable
 from classifier.model import load as load_classifier
+from router.admin.rooms import admin_rooms
 from router.admission import Admission
 from router.config import Config
 from router.directory.directory import Directory
@@ -47,6 +49,7 @@ _log = structlog.get_logger("bitlane.router")
 _SERVICES = (
     pb.DESCRIPTOR.services_by_name["InferenceService"],
     ppb.DESCRIPTOR.services_by_name["PolicyService"],
+    apb.DESCRIPTOR.services_by_name["AdminService"],
 )
 _OPTIONS: list[tuple[str, int]] = [
     # The largest valid request is 1 MiB of text and 64 KiB of schema.
@@ -61,6 +64,8 @@ _OPTIONS: list[tuple[str, int]] = [
     # The largest token that is read is 8 KiB.
     ("grpc.max_metadata_size", 12 << 10),
     ("grpc.absolute_max_metadata_size", 16 << 10),
+    # Two routers on one port would share its clients unseen; the second shall say that the address is taken.
+    ("grpc.so_reuseport", 0),
 ]
 
 
@@ -94,10 +99,10 @@ async def serve(settings: RouterSettings, config: Config) -> AsyncGenerator[int]
         issuers = [Issuer(issuer, key_ring(issuer)) for issuer in config.identity.jwt]
         tokens, certificates = Tokens(directory, issuers), Certificates(directory, config.identity.certificates)
         identify = Authentication(directory, [ApiKeys(directory), tokens, certificates])
-        handlers = [
-            service_handler(s, servicer, identify) for s, servicer in zip(_SERVICES, (service, policies), strict=True)
-        ]
-        server.add_generic_rpc_handlers(handlers)
+        rooms: tuple[list[object], ...] = ([service], [policies], admin_rooms(config, directory, broker, documents))
+        server.add_generic_rpc_handlers(
+            [service_handler(each, served_by, identify) for each, served_by in zip(_SERVICES, rooms, strict=True)]
+        )
         healthiness = HealthServicer()
         add_HealthServicer_to_server(healthiness, server)
         if settings.reflection:

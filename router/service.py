@@ -1,6 +1,7 @@
 """The inference service: each RPC, thin over admission, broker and relay."""
 
 import asyncio
+import time
 
 import structlog
 
@@ -31,8 +32,6 @@ from router.faults import (
     deadline_exceeded,
     invalid,
     not_migratable,
-    queue_full,
-    request_id_taken,
     unknown_request,
 )
 from router.pools import PoolWatch
@@ -58,7 +57,7 @@ class InferenceService:
         self._abandoning: set[asyncio.Task[None]] = set()
 
     async def generate(self, request: pb.GenerateRequest, call: Call) -> None:
-        admitted = self._admit(request, call, "")
+        admitted = await self._admit(request, call, "")
         reader = self._relay.open(admitted.submission.ref)
         try:
             admission = await self._submit(admitted, reader)
@@ -67,7 +66,7 @@ class InferenceService:
             self._close(reader)
 
     async def complete(self, request: pb.CompleteRequest, call: Call) -> pb.CompleteResponse:
-        admitted = self._admit(request.request, call, "request.")
+        admitted = await self._admit(request.request, call, "request.")
         reader = self._relay.open(admitted.submission.ref)
         try:
             admission = await self._submit(admitted, reader)
@@ -104,7 +103,8 @@ class InferenceService:
         )
 
     async def explain(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
-        return self._admission.explain(request.request, call.tenant, "request.")
+        checked = self._admission.check(request.request, call.caller, call.tenant, "request.")
+        return self._admission.explain(checked)
 
     async def list_models(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
         return pb.ListModelsResponse(
@@ -125,19 +125,28 @@ class InferenceService:
             task.cancel()
         await asyncio.gather(*self._abandoning, return_exceptions=True)
 
-    def _admit(self, request: pb.GenerateRequest, call: Call, path: str) -> Admitted:
+    async def _admit(self, request: pb.GenerateRequest, call: Call, path: str) -> Admitted:
         if not check_request_id(request.request_id):
             call.request_id = request.request_id
+        checked = self._admission.check(request, call.caller, call.tenant, path)
+        refusal = self._admission.throttled(checked)
+        if refusal and not (request.request_id and await self._is_known(call)):
+            raise refusal
         admitted = self._admission.admit(
-            request,
-            call.caller,
-            call.tenant,
+            checked,
             timeout_s=call.context.time_remaining(),
             trace=(call.metadata("traceparent"), call.metadata("tracestate")),
-            path=path,
         )
         call.request_id = admitted.submission.ref.request_id
         return admitted
+
+    async def _is_known(self, call: Call) -> bool:
+        """Whether a request with this id is stored: who asks for it again joins it, whatever the limits are now."""
+        try:
+            await self._broker.read_log(RequestRef(call.tenant.id, call.request_id), 0)
+        except RequestNotFound:
+            return False
+        return True
 
     def _ref(self, request_id: str, call: Call) -> RequestRef:
         violations = check_request_id(request_id)
@@ -151,6 +160,7 @@ class InferenceService:
         submission = admitted.submission
         # From here on the request may be queued, whatever happens to this call.
         reader.grace_s = admitted.admission.disconnect_grace_ms / 1000
+        asked_at = time.monotonic()
         try:
             result = await self._broker.submit(submission)
         except BrokerUnavailable:
@@ -162,9 +172,7 @@ class InferenceService:
         reader.grace_s = None
         if result.status is SubmitStatus.JOINED:
             return await self._attach(reader)
-        if result.status is SubmitStatus.CONFLICT:
-            raise request_id_taken(submission.ref.request_id)
-        raise queue_full(submission.ref.tenant, submission.pool, result.over.bound if result.over else 0)
+        raise self._admission.refusal(admitted, result, asked_at)
 
     async def _attach(self, reader: Reader) -> job_pb2.Admission:
         start = reader.next_index

@@ -20,6 +20,8 @@ from telemetry.spans import Span, attempt_span_id
 # How an attempt ends when it is not by the request's own outcome.
 FAILED, LOST, RELEASED = "failed", "lost", "released"
 _FAULTS = frozenset({FAILED, LOST})
+# What becomes of a request whose lease ran out.
+_AFTER_A_LOSS = ("waiting", "deadline", "not_migratable", "attempts_exhausted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,9 @@ class WorkerTelemetry(ProcessMetrics):
         self._leases_lost = registry.counter(catalogue.LEASES_LOST)
         self._migrations = registry.counter(catalogue.MIGRATIONS)
         self._fences = registry.counter(catalogue.FENCES)
+        self._leases_lost.begin(*((pool, outcome) for outcome in _AFTER_A_LOSS))
+        self._migrations.begin((pool,))
+        self._fences.begin((pool,))
 
     def attempt(self, sent: TraceContext, claimed: "Claimed") -> "Attempt":
         """Begins an attempt at a request that was just claimed; `sent` is the trace context of its job."""
@@ -119,7 +124,7 @@ class Attempt:
             }
         )
         entered_ns = self._began_ns - round(claimed.waited_s * 1e9)
-        waiting = spans.start("queue", SpanKind.INTERNAL, sent, common, start_ns=entered_ns)
+        waiting = spans.start("queue", SpanKind.INTERNAL, sent or span.where, common, start_ns=entered_ns)
         waiting.set({"bitlane.queue.time": claimed.waited_s})
         waiting.end(end_ns=self._began_ns)
         return span

@@ -21,6 +21,7 @@ from telemetry.tenants import TenantLabels
 PROVIDER = "bitlane"
 # A server's span is an error where the server is at fault; the conventions for RPC list these codes.
 _FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
+_BAD_ENDINGS = ("not_migratable", "attempts_exhausted")
 _GENERATING = ("/Generate", "/Complete")
 _NANOS = 1e-9
 
@@ -51,6 +52,15 @@ class RouterTelemetry(ProcessMetrics):
         self.pool_workers = registry.observed(catalogue.POOL_WORKERS)
         self.gate_state = registry.observed(catalogue.GATE_STATE)
         self.policy_version = registry.observed(catalogue.POLICY_VERSION)
+        self._known: set[Labels] = set()
+
+    def served(self, model: str, pool: str, tenant: str) -> Labels:
+        """The labels of what serves a tenant, whose series begin before the first request ends badly."""
+        labels = (model, pool, self.tenants.of(tenant))
+        if labels not in self._known:
+            self._known.add(labels)
+            self.requests.begin(*((*labels, outcome) for outcome in _BAD_ENDINGS))
+        return labels
 
     def call(self, method: str, metadata: Iterable[tuple[str, str | bytes]] = ()) -> "ServedCall":
         """Begins an RPC. `method` as in `bitlane.v1.InferenceService/Generate`; `metadata` is the caller's."""
@@ -60,13 +70,14 @@ class RouterTelemetry(ProcessMetrics):
 class ServedCall:
     """One RPC. Ends with `end`, once, whatever happened."""
 
-    __slots__ = ("_accepted", "_began", "_first", "_labels", "_method", "_router", "span", "tenant")
+    __slots__ = ("_accepted", "_began", "_first", "_generation", "_method", "_router", "_served", "span", "tenant")
 
     def __init__(self, router: RouterTelemetry, method: str, caller: TraceContext) -> None:
         self._began = time.perf_counter()
         self._router = router
         self._method = method
-        self._labels: Labels | None = None  # of a generation: operation, provider, model, pool, tenant
+        self._generation: Labels | None = None  # operation, provider, model, pool, tenant; of one that began here
+        self._served: Labels | None = None  # model, pool, tenant
         self._first: float | None = None
         self._accepted = False
         self.span = router.spans.serve(method, caller, {"rpc.system.name": "grpc", "rpc.method": method})
@@ -102,7 +113,8 @@ class ServedCall:
         """Tells the decision of a request that is about to be submitted. Enumerations by name, in lower case; the
         precision as FP4. `operation` is chat or text_completion."""
         router = self._router
-        self._labels = (operation, PROVIDER, model, pool, router.tenants.of(self.tenant))
+        self._served = router.served(model, pool, self.tenant)
+        self._generation = (operation, PROVIDER, *self._served)
         router.decisions.add(1, (model, precision, task, reason))
         if source == "classifier":
             router.confidence.record(confidence, (task,))
@@ -123,6 +135,12 @@ class ServedCall:
                     "bitlane.gate.state": gate,
                 }
             )
+
+    def resumed(self, *, model: str, pool: str) -> None:
+        """Tells that the call goes on with a request that began elsewhere: it counts, its times do not."""
+        self._served = self._router.served(model, pool, self.tenant)
+        if self.span.recording:
+            self.span.set({"gen_ai.request.model": model, "bitlane.pool": pool})
 
     def submit(self, pool: str, request_id: str) -> Span:
         """From making the job until Redis has it. The job carries this span's `context`, recorded or not."""
@@ -151,8 +169,8 @@ class ServedCall:
             return
         self._first = time.perf_counter()
         seconds = self._first - self._began
-        if self._labels:
-            self._router.first_token.record(seconds, self._labels, self._exemplar)
+        if self._generation:
+            self._router.first_token.record(seconds, self._generation, self._exemplar)
         if self.span.recording:
             self.span.set({"gen_ai.response.time_to_first_chunk": round(seconds, 6)})
 
@@ -167,10 +185,11 @@ class ServedCall:
         cost_nanos: int = 0,
         fp8_cost_nanos: int = 0,
     ) -> None:
-        """Tells how the request ended; for a stream that was resumed here too, not for one that joined another."""
-        if self._labels:
-            self._measure(outcome, output_tokens)
-            router, served = self._router, self._labels[2:]
+        """Tells how the request ended: once, by the router that saw it end."""
+        if self._generation:
+            self._measure(self._generation, outcome, output_tokens)
+        if self._served:
+            router, served = self._router, self._served
             router.requests.add(1, (*served, outcome))
             router.tokens.add(prompt_tokens, (*served, "input"))
             router.tokens.add(cached_prompt_tokens, (*served, "cached_input"))
@@ -205,10 +224,9 @@ class ServedCall:
     def _exemplar(self) -> SpanContext | None:
         return self.span.where if self.span.recording else None
 
-    def _measure(self, outcome: str, output_tokens: int) -> None:
-        assert self._labels is not None
+    def _measure(self, generation: Labels, outcome: str, output_tokens: int) -> None:
         now = time.perf_counter()
         error = "" if outcome in ("stop", "length", "cancelled") else outcome
-        self._router.request_duration.record(now - self._began, (*self._labels, error), self._exemplar)
+        self._router.request_duration.record(now - self._began, (*generation, error), self._exemplar)
         if self._first is not None and output_tokens > 1:
-            self._router.per_token.record((now - self._first) / (output_tokens - 1), self._labels, self._exemplar)
+            self._router.per_token.record((now - self._first) / (output_tokens - 1), generation, self._exemplar)

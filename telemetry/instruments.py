@@ -21,7 +21,7 @@ _log = structlog.get_logger("bitlane.telemetry")
 Labels: TypeAlias = tuple[str, ...]  # values, in the order of the instrument's attributes
 Observations: TypeAlias = Iterable[tuple[float, Labels]]
 # Of one instrument. Every value is bounded, so this is only met by a bug; then what is new goes into one last series.
-MAX_SERIES = 2000
+MAX_SERIES = 5000
 OVERFLOW = "overflow"
 
 
@@ -80,6 +80,11 @@ class Counter:
         else:
             labels = _admitted(self.instrument, labels, len(sums))
             sums[labels] = sums.get(labels, 0) + amount
+
+    def begin(self, *series: Labels) -> None:
+        """Shows series at 0 before anything happens: one that begins at 1 has not increased, as Prometheus sees it."""
+        for labels in series:
+            self.add(0, labels)
 
     def points(self) -> list[NumberPoint]:
         return [NumberPoint(labels, value) for labels, value in list(self._sums.items())]

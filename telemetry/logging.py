@@ -4,6 +4,7 @@ A line about one request carries its ids as arguments (request_id, tenant, trace
 variables, which cost more than the line. Level and sampling can be changed at any time.
 """
 
+import json
 import logging
 import sys
 import time
@@ -85,7 +86,7 @@ def set_request_sampling(share: float) -> None:
 
 def _choose(_: WrappedLogger, name: str, event: EventDict) -> EventDict:
     """Drops what is not wanted, and says the level and the service of what is."""
-    level = _LEVELS[name]
+    level = _LEVELS.get(name, logging.INFO)
     if level < _wanted.level:
         raise structlog.DropEvent
     if level == logging.INFO and _wanted.share < 1 << 32:
@@ -124,7 +125,10 @@ def _name_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _render(_: WrappedLogger, __: str, event: EventDict) -> bytes:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS)
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # text that is no UTF-8, or a number that is too large
+        return json.dumps({str(name): str(value) for name, value in event.items()}).encode()
 
 
 class _Foreign(logging.Handler):

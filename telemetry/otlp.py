@@ -41,6 +41,8 @@ from telemetry.instruments import (
 
 SCOPE = "bitlane"
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
+# Of one message: gRPC's receivers take 4 MiB by default, and a point of a histogram has some 500 bytes.
+_MAX_POINTS = 2000
 # Each failed try would be a line, and a bad header would be shown; telemetry.health says what matters.
 _NOISY = ("opentelemetry.exporter.otlp.proto.grpc.exporter", "opentelemetry.util.re")
 
@@ -58,7 +60,7 @@ def metric_exporter(endpoint: str) -> MetricExporter:
     """The same for metrics."""
     _hush()
     try:
-        return OTLPMetricExporter(endpoint=endpoint)
+        return OTLPMetricExporter(endpoint=endpoint, max_export_batch_size=_MAX_POINTS)
     except Exception as error:
         raise _bad_settings(error) from None
 

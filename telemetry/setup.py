@@ -116,8 +116,8 @@ def set_up_telemetry(service: str, instance: str, attributes: ResourceAttributes
     settings = telemetry.settings
     _log.info(
         "telemetry.ready",
-        traces=settings.traces_endpoint,
-        metrics=settings.metrics_endpoint,
+        traces=_shown(settings.traces_endpoint),
+        metrics=_shown(settings.metrics_endpoint),
         sampler=settings.sampler.get_description() if settings.traces_endpoint else "",
         scrape_port=telemetry.scrape_port,
     )
@@ -145,6 +145,11 @@ def _resource(service: str, instance: str, attributes: ResourceAttributes) -> Re
         **{name: value for name, value in cast("Mapping[str, str]", attributes).items() if value},
     }
     return Resource(ours).merge(OTELResourceDetector().detect())
+
+
+def _shown(endpoint: str) -> str:
+    """Without a password, which a URL may hold."""
+    return endpoint.rpartition("@")[2]
 
 
 def _texts(resource: Resource) -> dict[str, str]:

@@ -30,7 +30,9 @@ class SpanQueue(SpanProcessor):
         self._thread = threading.Thread(target=self._run, name="telemetry-spans", daemon=True)
         self._thread.start()
 
-    def __len__(self) -> int:
+    @property
+    def waiting(self) -> int:
+        """Spans in the queue."""
         return len(self._queue)
 
     def on_end(self, span: ReadableSpan) -> None:
@@ -52,19 +54,6 @@ class SpanQueue(SpanProcessor):
         self._exporter.shutdown()
         self.dropped += len(self._queue)
         self._queue.clear()
-
-    def shutdown(self) -> None:
-        """As the SDK calls it."""
-        self.close(time.monotonic())
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Waits until all that is queued now was exported or given up. For tests; false when the time runs out."""
-        deadline = time.monotonic() + timeout_millis / 1000
-        goal = self.exported + self.failed + len(self._queue)
-        while self.exported + self.failed < goal and time.monotonic() < deadline:
-            self._wake.set()
-            time.sleep(0.005)
-        return self.exported + self.failed >= goal
 
     def _run(self) -> None:
         while not self._closed:

@@ -10,7 +10,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from broker.client import Broker
-from broker.types import BrokerUnavailable, Claim, Held, Outcome, RequestRef, WorkerInfo
+from broker.types import BrokerUnavailable, Claim, Directive, Held, Outcome, RequestRef, WorkerInfo
 from workers.convert import job_from_bytes, profile_to_bytes
 from workers.engine import Engine, EngineDead, FinishReason, Job, JobRejected
 from workers.run import Run
@@ -51,16 +51,19 @@ class Worker:
         self._lease_s = broker.options.lease_ms / 1000
         self._serving: dict[RequestRef, _Serving] = {}
         self._writes: set[asyncio.Task[None]] = set()
-        self._slot_free = asyncio.Event()
-        self._slot_free.set()
         self._tokens_wait = asyncio.Event()
-        self._stopping = asyncio.Event()
         self._engine_lost: EngineDead | None = None
+        self._stopping = False
+        self._directive: Directive | None = None  # what operators want; None: not known yet
+        # These follow from the state, by `_note`.
+        self._may_claim = asyncio.Event()  # or has to stop
+        self._pausing = asyncio.Event()
+        self._has_to_empty = asyncio.Event()
 
     def stop(self) -> None:
         """Claims no more; `run` returns when the running requests are done or handed back."""
-        self._stopping.set()
-        self._slot_free.set()
+        self._stopping = True
+        self._note()
 
     async def run(self) -> None:
         """Works until stopped.
@@ -76,6 +79,7 @@ class Worker:
                 self._renew,
                 self._heartbeat,
                 self._obey_endings,
+                self._empty,
                 self._reclaim,
                 self._watch_engine,
             )
@@ -98,8 +102,8 @@ class Worker:
         """Takes work for free slots only: what waits, waits in the fair queue."""
         pool, name = self._options.pool, self._options.name
         while True:
-            await self._slot_free.wait()
-            if self._stopping.is_set():
+            await self._may_claim.wait()
+            if self._stopping:
                 return
             free = self._engine.slots - len(self._serving)
             try:
@@ -107,7 +111,7 @@ class Worker:
                 for claim in claims:
                     self._start(claim)
                 if not claims:
-                    await self._unless_stopped(self._broker.wait_for_work(pool, _WAIT_S))
+                    await self._unless_pausing(self._broker.wait_for_work(pool, _WAIT_S))
             except BrokerUnavailable:
                 await asyncio.sleep(random.uniform(0.1, 0.5))
 
@@ -126,15 +130,27 @@ class Worker:
         task = asyncio.create_task(self._serve(run, job, claim.remaining_ms), name="serve")
         self._serving[ref] = _Serving(run, task)
         task.add_done_callback(lambda _: self._leave_slot(run))
-        if len(self._serving) >= self._engine.slots:
-            self._slot_free.clear()
+        self._note()
 
     def _leave_slot(self, run: Run) -> None:
         serving = self._serving.get(run.lease.ref)
         if serving is not None and serving.run is run:
             del self._serving[run.lease.ref]
-        if len(self._serving) < self._engine.slots:
-            self._slot_free.set()
+        self._note()
+
+    def _note(self) -> None:
+        """Wakes and holds back who waits for a change of the state."""
+        serves = self._directive is Directive.SERVE
+        quarantined = self._directive is Directive.QUARANTINE
+        for event, holds in (
+            (self._may_claim, self._stopping or (serves and len(self._serving) < self._engine.slots)),
+            (self._pausing, self._stopping or not serves),
+            (self._has_to_empty, quarantined and bool(self._serving)),
+        ):
+            if holds:
+                event.set()
+            else:
+                event.clear()
 
     async def _serve(self, run: Run, job: Job | None, remaining_ms: int | None) -> None:
         """Generates one reply into the token log and ends the request, or gives it back."""
@@ -224,25 +240,39 @@ class Worker:
                     serving.run.held = Held.ENDED
                     serving.task.cancel()
 
+    async def _empty(self) -> None:
+        """Hands back what runs in quarantine, and what a claim brings that was under way."""
+        while True:
+            await self._has_to_empty.wait()
+            await self._hand_back(failed=False)
+
     async def _heartbeat(self) -> None:
-        """Keeps the worker in its pool's registry."""
+        """Keeps the worker in its pool's registry, and learns what operators want of it."""
         ready = False
         while True:
+            said = self._directive
             try:
-                await self._broker.register(
+                directive = await self._broker.register(
                     WorkerInfo(
                         worker=self._options.name,
                         pool=self._options.pool,
                         profile=self._profile,
                         slots=self._engine.slots,
                         running=len(self._serving),
-                        draining=self._stopping.is_set(),
+                        draining=self._pausing.is_set(),
                         context_tokens=self._engine.context_tokens,
+                        quarantined=said is Directive.QUARANTINE,
                     )
                 )
             except BrokerUnavailable as error:
                 _log.warning("broker.away", error=str(error))
             else:
+                if directive is not said:
+                    if said is not None or directive is not Directive.SERVE:
+                        _log.info("worker.directed", worker=self._options.name, directive=directive.value)
+                    self._directive = directive
+                    self._note()
+                    continue  # to say at once what it does now
                 if not ready:
                     _log.info("worker.ready", worker=self._options.name, pool=self._options.pool)
                 ready = True
@@ -283,12 +313,16 @@ class Worker:
         _log.info("worker.draining", worker=self._options.name, running=len(self._serving), seconds=drain_s)
         if self._serving:
             await asyncio.wait([serving.task for serving in self._serving.values()], timeout=drain_s)
+        await self._hand_back(failed=bool(self._engine_lost))
+        await asyncio.gather(*self._writes, return_exceptions=True)
+
+    async def _hand_back(self, *, failed: bool) -> None:
+        """Stops all running requests and gives them back to the queue."""
         left = list(self._serving.values())
         for serving in left:
             serving.task.cancel()
         await asyncio.gather(*(serving.task for serving in left), return_exceptions=True)
-        await asyncio.gather(*(serving.run.release(failed=bool(self._engine_lost)) for serving in left))
-        await asyncio.gather(*self._writes, return_exceptions=True)
+        await asyncio.gather(*(serving.run.release(failed=failed) for serving in left))
 
     async def _sign_off(self) -> None:
         try:
@@ -297,15 +331,15 @@ class Worker:
             return  # the registry forgets us by itself
         _log.info("worker.stopped", worker=self._options.name)
 
-    async def _unless_stopped(self, work: Awaitable[object]) -> None:
-        """Waits for the work, but no longer than until `stop`."""
+    async def _unless_pausing(self, work: Awaitable[object]) -> None:
+        """Waits for the work, but no longer than until the worker has to stop or pause."""
         working = asyncio.ensure_future(work)
-        stopped = asyncio.create_task(self._stopping.wait())
+        pausing = asyncio.create_task(self._pausing.wait())
         try:
-            await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([working, pausing], return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 working.result()
         finally:
-            for task in (working, stopped):
+            for task in (working, pausing):
                 task.cancel()
-            await asyncio.gather(working, stopped, return_exceptions=True)
+            await asyncio.gather(working, pausing, return_exceptions=True)

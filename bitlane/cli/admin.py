@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from bitlane.admin_enums import UsageIntervalName
-from bitlane.cli.admin_report import show_audit, show_letters, show_pools, show_quota, show_workers
+from bitlane.cli.admin_report import show_letters, show_pools, show_quota, show_workers
 from bitlane.cli.admin_tenants import done, keys, sure, tenants
+from bitlane.cli.audit_report import show_audit
 from bitlane.cli.policy import gates, policy
 from bitlane.cli.report import as_json, present
 from bitlane.cli.terminal import Terminal

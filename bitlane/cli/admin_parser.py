@@ -120,7 +120,10 @@ def _keys(command: Command, shared: _Shared) -> None:
     action = commands(parser, "action", "ACTION", [*shared, whose])
     settings = _options()
     settings.add_argument(
-        "--scopes", metavar="A,B", type=values.scopes, help="of infer, read, admin, operate; a new key's are infer,read"
+        "--scopes",
+        metavar="A,B",
+        type=values.scopes,
+        help="of infer, read, admin, operate; a new key's are infer,read; an operator's: read",
     )
     settings.add_argument(
         "--expires", metavar="WHEN", type=values.end, help="30d, 2027-01-01 or `never`, as a new key does; UTC"

@@ -1,14 +1,11 @@
-"""Tenants, keys, quotas, workers, dead letters and changes in words."""
+"""Tenants, keys, quotas, workers and dead letters in words."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, cast
 
 from bitlane.admin_types import (
     UNLIMITED,
     ApiKey,
-    AuditEvent,
     DeadLetter,
     Limits,
     PoolStatus,
@@ -21,10 +18,10 @@ from bitlane.admin_types import (
 from bitlane.cli.admin_values import LIMITS
 from bitlane.cli.report import moment
 from bitlane.cli.terminal import Terminal, harmless
+from bitlane.cli.usage_report import decimals_for
 from bitlane.money import to_text
 
 _EXCERPT = 60  # characters
-_CHANGE = 100
 
 
 def money(amount: Decimal | int) -> str:
@@ -50,7 +47,8 @@ def _quota(quota: Quota, unset: str) -> str:
     return " ".join([*flags(quota.limits), *models]) or unset
 
 
-def _excerpt(text: str, most: int = _EXCERPT) -> str:
+def excerpt(text: str, most: int = _EXCERPT) -> str:
+    """The beginning of a text in one line, without what could drive the terminal."""
     flat = harmless(" ".join(text.split()))
     return flat if len(flat) <= most else flat[: most - 3] + "..."
 
@@ -69,7 +67,7 @@ def show_tenants(tenants: Sequence[Tenant], terminal: Terminal) -> None:
     rows = [
         (
             tenant.id,
-            _excerpt(tenant.display_name, 30),
+            excerpt(tenant.display_name, 30),
             str(tenant.state),
             f"{tenant.weight:g}",
             str(tenant.priority_ceiling),
@@ -84,7 +82,7 @@ def show_tenants(tenants: Sequence[Tenant], terminal: Terminal) -> None:
 
 def show_tenant(tenant: Tenant, terminal: Terminal) -> None:
     rows = [
-        ("name", harmless(tenant.display_name) or "-"),
+        ("name", excerpt(tenant.display_name, 200) or "-"),
         ("state", str(tenant.state)),
         ("weight", f"{tenant.weight:g}"),
         ("ceiling", str(tenant.priority_ceiling)),
@@ -137,12 +135,16 @@ def show_key(key: ApiKey, terminal: Terminal) -> None:
 
 def show_quota(states: Sequence[QuotaState], terminal: Terminal) -> None:
     """What counts against each limit; of a budget that is what was spent and what running requests may yet cost."""
-    rows = [row for state in states for row in _counted(state)]
+    decimals = decimals_for(max((state.month_spent + state.reserved_cost for state in states), default=Decimal(1)))
+    rows = [row for state in states for row in _counted(state, decimals)]
     head = ("model", "limit", "used", "of", "share", "reserved")
     terminal.table(head, rows, numbers=head[2:])
 
 
-def _counted(state: QuotaState) -> Iterator[tuple[str, ...]]:
+def _counted(state: QuotaState, decimals: int) -> Iterator[tuple[str, ...]]:
+    def amount(value: Decimal | float) -> str:
+        return f"{value:,.{decimals}f}" if isinstance(value, Decimal) else f"{value:,.0f}"
+
     reserved = state.reserved_cost
     used: Mapping[str, tuple[Decimal | float, Decimal | int | None]] = {
         "rpm": (state.requests_used, None),
@@ -161,11 +163,7 @@ def _counted(state: QuotaState) -> Iterator[tuple[str, ...]]:
             share = f"{float(taken) / float(bound):.0%}" if bound else "100%"
         # A model has the limits of its own only; of all together what is not bounded is worth knowing too.
         if share or not state.model:
-            yield state.model or "all", name, _amount(taken), of, share, "" if held is None else _amount(held)
-
-
-def _amount(value: Decimal | float) -> str:
-    return f"{value:,.4f}" if isinstance(value, Decimal) else f"{value:,.0f}"
+            yield state.model or "all", name, amount(taken), of, share, "" if held is None else amount(held)
 
 
 def show_pools(pools: Sequence[PoolStatus], terminal: Terminal) -> None:
@@ -225,46 +223,9 @@ def show_letters(letters: Sequence[DeadLetter], terminal: Terminal) -> None:
             letter.pool,
             str(letter.attempts),
             letter.worker,
-            _excerpt(letter.detail),
+            excerpt(letter.detail),
         )
         for letter in letters
     ]
     head = ("died", "tenant", "request", "pool", "attempts", "worker", "detail")
     terminal.table(head, rows, numbers=("attempts",))
-
-
-def show_audit(events: Sequence[AuditEvent], terminal: Terminal) -> None:
-    if not events:
-        terminal.note("no change was recorded")
-        return
-    rows = [
-        (moment(event.time), event.actor, event.action, event.resource, _excerpt(_change(event), _CHANGE))
-        for event in events
-    ]
-    terminal.table(("time", "by", "action", "what", "change"), rows)
-
-
-def _change(event: AuditEvent) -> str:
-    """The fields that differ, where both sides are JSON objects; else what was and what is."""
-    before, after = _fields(event.before), _fields(event.after)
-    if before is None or after is None:
-        return f"{_excerpt(event.before) or 'nothing'} -> {_excerpt(event.after) or 'nothing'}"
-    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    return "; ".join(f"{name}: {before.get(name, '-')} -> {after.get(name, '-')}" for name in names)
-
-
-def _fields(text: str) -> dict[str, str] | None:
-    """The leaves of a JSON object by their paths; None when it is none, as one that was cut."""
-    try:
-        value: object = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return dict(_leaves(cast("Mapping[str, Any]", value), "")) if isinstance(value, dict) else None
-
-
-def _leaves(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
-    for name, each in value.items():
-        if isinstance(each, dict):
-            yield from _leaves(cast("Mapping[str, Any]", each), f"{path}{name}.")
-        else:
-            yield path + name, json.dumps(each, ensure_ascii=False)

@@ -7,24 +7,26 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from decimal import Decimal
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from bitlane import defaults
 from bitlane.channel import is_loopback
 from bitlane.cli.terminal import Terminal
 from bitlane.errors import AuthenticationError, BitlaneError, ConnectionFailed
-from bitlane.money import to_text
 from bitlane.sync import Stream
 from bitlane.types import Explanation, FinishReason, Model, Pool
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
-_Found = TypeVar("_Found", bound="DataclassInstance | Sequence[DataclassInstance]")
+class _Record(Protocol):
+    """A dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
-def as_json(result: "DataclassInstance | Sequence[DataclassInstance]", indent: int | None = 2) -> str:
+_Found = TypeVar("_Found", bound=_Record | Sequence[_Record])
+
+
+def as_json(result: _Record | Sequence[_Record], indent: int | None = 2) -> str:
     """A result, or a list of them, as JSON; the fields are those of the SDK's types. Money is a text: it is exact."""
     plain = [asdict(each) for each in result] if isinstance(result, Sequence) else asdict(result)
     return json.dumps(plain, indent=indent, ensure_ascii=False, default=_plain)
@@ -42,6 +44,11 @@ def present(found: _Found, show: Callable[[_Found, Terminal], None], arguments: 
 def _plain(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
+    # What else JSON does not know is money, which few results hold.
+    from decimal import Decimal  # noqa: PLC0415
+
+    from bitlane.money import to_text  # noqa: PLC0415
+
     return to_text(value) if isinstance(value, Decimal) else str(value)
 
 

@@ -19,7 +19,7 @@ def show_usage(
         terminal.note("nothing ended in that time")
         return
     total = usage_total(rows)
-    decimals = _decimals(total)
+    decimals = decimals_for(max(total.cost, total.fp8_cost))
     table = [(*(_label(row, name, interval) for name in by), *_numbers(row, decimals)) for row in rows]
     if by:
         table.append(("total", *("" for _ in by[1:]), *_numbers(total, decimals)))
@@ -32,10 +32,9 @@ def show_usage(
     )
 
 
-def _decimals(total: UsageRow) -> int:
-    """As few as tell the numbers apart: tokens cost fractions of a cent."""
-    most = max(total.cost, total.fp8_cost)
-    return 2 if most >= 100 else 4 if most >= 1 else 6
+def decimals_for(most: Decimal) -> int:
+    """As few as tell amounts up to this one apart: tokens cost fractions of a cent."""
+    return 2 if most >= 100 else 4 if most >= 1 else 6 if most >= Decimal("0.001") else 9
 
 
 def _label(row: UsageRow, dimension: UsageDimensionName, interval: UsageIntervalName) -> str:

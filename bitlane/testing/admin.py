@@ -58,12 +58,12 @@ def _refuse(code: Code, reason: str, message: str, **metadata: str) -> NoReturn:
 class FakeAdmin:
     """The RPCs. Everything runs in the server's event loop."""
 
-    def __init__(self, service: FakeService) -> None:
+    def __init__(self, service: FakeService, usage: Sequence[UsageRow]) -> None:
         self._service = service
         self._tenants: dict[str, pb.Tenant] = {}
         self._keys: dict[tuple[str, str], pb.ApiKey] = {}
         self._hashes: dict[tuple[str, str], list[str]] = {}
-        self.usage: list[UsageRow] = []
+        self._usage = usage
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """For a server's `add_generic_rpc_handlers`."""
@@ -133,7 +133,8 @@ class FakeAdmin:
         if request.tenant:
             self._tenant(request.tenant)
         name = (request.tenant, request.name)
-        if name in self._keys:
+        known = self._keys.get(name)
+        if known is not None and known.state != pb.API_KEY_STATE_REVOKED:
             _refuse("ALREADY_EXISTS", "KEY_EXISTS", f"there is a key {request.name} already")
         key = pb.ApiKey(
             tenant=request.tenant,
@@ -156,7 +157,7 @@ class FakeAdmin:
 
     def _update_api_key(self, request: pb.UpdateApiKeyRequest) -> pb.UpdateApiKeyResponse:
         wanted = request.key
-        key = self._key(wanted.tenant, wanted.name)
+        key = self._living_key(wanted.tenant, wanted.name)
         _match(key.etag, wanted.etag)
         for field in ("scopes", "expires_at", "quota"):
             key.ClearField(field)
@@ -166,7 +167,7 @@ class FakeAdmin:
         return pb.UpdateApiKeyResponse(key=key)
 
     def _rotate_api_key(self, request: pb.RotateApiKeyRequest) -> pb.RotateApiKeyResponse:
-        key = self._key(request.tenant, request.name)
+        key = self._living_key(request.tenant, request.name)
         name = (request.tenant, request.name)
         overlap = request.overlap.ToTimedelta() if request.HasField("overlap") else _OVERLAP
         if not overlap:
@@ -196,7 +197,7 @@ class FakeAdmin:
         start = request.start_time.seconds if request.HasField("start_time") else end - 86_400
         start, end = start // seconds * seconds, -(-end // seconds) * seconds
         sums: dict[tuple[Any, ...], pb.UsageRow] = {}
-        for row in map(_row, self.usage):
+        for row in map(_row, self._usage):
             at = row.start_time.seconds
             if not (start <= at < end and request.tenant in ("", row.tenant)):
                 continue
@@ -209,7 +210,7 @@ class FakeAdmin:
                     sums[group].MergeFrom(pb.UsageRow(**{name: getattr(row, name)}))
             for name in _SUMS:
                 setattr(sums[group], name, getattr(sums[group], name) + getattr(row, name))
-        currency = self.usage[0].currency if self.usage else "USD"
+        currency = self._usage[0].currency if self._usage else "USD"
         return pb.GetUsageResponse(rows=[sums[group] for group in sorted(sums)], currency=currency)
 
     def _tenant(self, name: str) -> pb.Tenant:
@@ -217,6 +218,12 @@ class FakeAdmin:
 
     def _key(self, tenant: str, name: str) -> pb.ApiKey:
         return self._keys.get((tenant, name)) or _refuse("NOT_FOUND", "KEY_NOT_FOUND", f"there is no key {name!r}")
+
+    def _living_key(self, tenant: str, name: str) -> pb.ApiKey:
+        key = self._key(tenant, name)
+        if key.state == pb.API_KEY_STATE_REVOKED:
+            _refuse("FAILED_PRECONDITION", "KEY_REVOKED", f"key {name!r} is revoked for good")
+        return key
 
     def _put_tenant(self, tenant: pb.Tenant, created_at: Timestamp) -> pb.Tenant:
         stored = self._tenants[tenant.id] = pb.Tenant()

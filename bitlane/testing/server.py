@@ -50,7 +50,9 @@ class FakeServer:
             tls: Private key and certificate, PEM. Default: plaintext.
         """
         self._service = FakeService(_script(reply), models, api_key)
-        self._admin = FakeAdmin(self._service)
+        self.usage: list[UsageRow] = []
+        """What `client.admin.usage` adds up: put rows in, each with all that it can be told apart by."""
+        self._admin = FakeAdmin(self._service, self.usage)
         self._tls = tls
         self._server: aio.Server | None = None
         self._home: asyncio.AbstractEventLoop | None = None
@@ -72,15 +74,10 @@ class FakeServer:
         """How many requests were really run: repeats of an id do not count."""
         return len(self._service.runs)
 
-    @property
-    def usage(self) -> list[UsageRow]:
-        """What `client.admin.usage` adds up: put rows in, each with all that it can be told apart by."""
-        return self._admin.usage
-
     def twin(self) -> "FakeServer":
         """A second server that remembers the same requests, as routers on one broker do. To be started on its own."""
         twin = FakeServer()
-        twin._service, twin._admin, twin._tls = self._service, self._admin, self._tls
+        twin._service, twin._admin, twin.usage, twin._tls = self._service, self._admin, self.usage, self._tls
         return twin
 
     def calls_of(self, method: Method) -> list[Call]:

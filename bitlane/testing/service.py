@@ -183,7 +183,7 @@ class FakeService(pb_grpc.InferenceServiceServicer):
             reply = self.script(request)
             run = self.runs[request_id] = Run(request, reply, self._decide(request, reply))
         elif run.request != request:
-            await self.fail(Fault("ALREADY_EXISTS", "the request id is taken", reason="ID_CONFLICT"), context)
+            await self.fail(Fault("ALREADY_EXISTS", "the request id is taken", reason="REQUEST_ID_TAKEN"), context)
         return request_id, run
 
     async def _find(self, request_id: str, context: Context) -> Run:

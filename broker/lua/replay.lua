@@ -5,7 +5,8 @@
 -- Result 1 if it was a dead letter, 0 if not
 --
 -- Keeps: a replay is a new acceptance by an operator: the attempts start from 0, the deadline is gone, nobody follows it
--- until a router attaches, and it goes on from the log as it stands.
+-- until a router attaches, and it goes on from the log as it stands. It reserves without a look at any bound, and takes
+-- nothing from the buckets, which are for what clients send.
 -- use: record queue
 
 local record = load(ARGV[1])
@@ -19,7 +20,8 @@ end
 redis.call('PERSIST', KEYS[1])
 redis.call('PERSIST', key('log', record.ref))
 redis.call('HDEL', KEYS[1], 'letter', 'outcome', 'detail', 'ended_ms')
-redis.call('HSET', KEYS[1], 'state', 'waiting', 'attempts', 0, 'deadline_ms', 0, 'owners', '')
-redis.call('HINCRBY', key('tenant', record.tenant), 'reserved', record.prompt_tokens + record.output_tokens)
+record.book = string.gsub(record.book, '%+', '')
+redis.call('HSET', KEYS[1], 'state', 'waiting', 'attempts', 0, 'deadline_ms', 0, 'owners', '', 'book', record.book)
+reserve(record)
 enter_queue(record)
 return 1

@@ -49,6 +49,11 @@ class Directory:
         tenant = self.tenants.get(key.tenant)
         return key if tenant is not None and tenant.uid == key.tenant_uid else None
 
+    def keys_of(self, tenant: Tenant | None) -> list[ApiKey]:
+        """A tenant's keys; None: the operators'. Not those of an earlier tenant with the same id."""
+        keys = self.keys.of_tenant(tenant.id if tenant else "")
+        return [key for key in keys if tenant is None or key.tenant_uid == tenant.uid]
+
     def accounts(self, tenant: Tenant, key: str, key_quota: Quota, model: str) -> tuple[Account, ...]:
         """What a request is counted for: the tenant's own account first, then those that bound anything."""
         accounts = [Account("", "", self.limits(tenant))]

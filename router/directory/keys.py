@@ -130,7 +130,8 @@ class KeyBook:
 
     def load(self, key: str, document: Document) -> None:
         tenant, _, name = key.rpartition("/")
-        if document.name != key_document(tenant, name) or not NAME.fullmatch(name):
+        named = NAME.fullmatch(name) and (not tenant or NAME.fullmatch(tenant))
+        if not named or document.name != key_document(tenant, name):
             raise ValueError("is no name of a key")
         self._forget(tenant, name)
         if not document.text:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
 from broker.documents import Document
 from precision.decision import PriorityClass
 from router.directory.quota import NO_QUOTA, Quota
-from router.directory.stored import Stored, reasons
+from router.directory.stored import NAME, Stored, reasons
 
 TENANT = "tenant"
 MAX_DISPLAY_NAME = 200
@@ -97,6 +97,8 @@ class TenantBook:
         return self._ever
 
     def load(self, key: str, document: Document) -> None:
+        if not NAME.fullmatch(key):
+            raise ValueError("is no name of a tenant")
         self._ever.add(key)
         if not document.text:
             self._tenants.pop(key, None)

@@ -142,8 +142,9 @@ class Tokens:
             raise TokenRefused("it is too long")
         digest = hashlib.sha256(token.encode(errors="replace")).digest()
         now = time.time()
-        known = self._verified.get(digest)
+        known = self._verified.pop(digest, None)
         if known is not None and now < known.until and known.generation == known.ring.generation:
+            self._verified[digest] = known  # the last used is the last to leave
             return known.principal
         header, issuer = self._peek(token)
         if not issuer.ring.ready:
@@ -152,7 +153,6 @@ class Tokens:
         generation = issuer.ring.generation
         principal, ends = issuer.verify(token, header)
         self._verified[digest] = _Verified(principal, min(ends, now + _CACHE_S), issuer.ring, generation)
-        self._verified.move_to_end(digest)
         if len(self._verified) > _CACHE_SIZE:
             self._verified.popitem(last=False)
         return principal

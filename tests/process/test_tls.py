@@ -216,11 +216,15 @@ async def test_a_certificate_is_renewed_under_running_streams(secure: Secure) ->
 
 
 async def test_a_token_is_a_caller(secure: Secure) -> None:
+    counted = set[str | None]()
     for token in (secure.file_key.sign(claims()), secure.url_key.sign(claims(iss=URL_ISSUER))):
         async with secure.client(secure.clients.issue("nobody.test"), token) as client:
             assert (await client.generate("hi", model="smollm2", max_tokens=3)).text == expected_text("hi", 3)
             with pytest.raises(bitlane.PermissionDenied, match="no scope admin"):
                 await client.policies.put("{}", etag="*")
+            usage = await client.admin.usage(group_by=["key"])
+            counted |= {row.key for row in usage}
+    assert counted >= {"idp", "by-url"}
 
 
 async def test_a_token_s_subject_is_in_what_it_changed(secure: Secure) -> None:
@@ -379,3 +383,11 @@ def test_what_keeps_a_router_from_starting_is_said(tmp_path: Path) -> None:
         assert words in said
         assert "Traceback" not in said
         assert "hunter2" not in said
+
+
+def test_a_taken_address_is_said(secure: Secure, tmp_path: Path) -> None:
+    env = {"BITLANE_ROUTER_BROKER_URL": secure.broker_url}
+    arguments = ["--config", "config/local.yaml", "--listen", secure.target]
+    process = Process("second-router", "router", arguments, tmp_path / "router.log", env)
+    assert process.wait(30.0) == 1
+    assert f"cannot listen on {secure.target}: the address is taken" in (tmp_path / "router.log").read_text()

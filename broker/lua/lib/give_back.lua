@@ -16,8 +16,8 @@ local function give_back(record, failed, detail, now)
     return outcome
   end
   redis.call('ZREM', key('lease', record.pool), record.ref)
-  redis.call('HINCRBY', key('tenant', record.tenant), 'running', -1)
-  advance(record.tenant, record.pool, -record.charge)
+  count(record, 'running', -1)
+  advance(record, -record.charge)
   if not failed then record.attempts = record.attempts - 1 end
   record.state, record.charge = 'waiting', 0
   redis.call('HSET', key('request', record.ref), 'state', 'waiting', 'attempts', record.attempts, 'charge', 0,

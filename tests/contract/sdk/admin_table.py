@@ -86,7 +86,7 @@ CALLS: dict[str, tuple[Callable[[AsyncAdmin], Awaitable[object]], Message, Messa
                 state=pb.TENANT_STATE_ACTIVE,
                 weight=2.5,
                 priority_ceiling=ipb.PRIORITY_STANDARD,
-                quota=pb.Quota(limits=pb.Limits()),
+                quota=pb.Quota(),
             )
         ),
         pb.CreateTenantResponse(tenant=data.ACME),

@@ -124,6 +124,7 @@ def test_limits_of_a_model_are_named_with_it():
         (Tenant("acme", state="closed"), "tenant.state: 'closed' is none of active, suspended"),  # pyright: ignore[reportArgumentType]  # wrong on purpose
         (Tenant("acme", state=admin_types.TenantState.UNSPECIFIED), "tenant.state: "),
         (Tenant("acme", priority_ceiling="urgent"), "tenant.priority_ceiling: 'urgent' is none of"),  # pyright: ignore[reportArgumentType]
+        (Tenant("acme", weight=0), "tenant.weight: must be above 0"),
         (Tenant("acme", weight="2"), "tenant.weight: "),  # pyright: ignore[reportArgumentType]
         (Tenant("acme", models="smollm2"), "tenant.models: must be a list of names"),
     ],
@@ -147,7 +148,7 @@ def test_values_of_a_newer_server_read_as_unspecified():
 
 def test_what_a_newer_server_set_is_not_lost_by_an_update():
     """It cannot be sent back, so that the update is refused."""
-    newer = admin_convert.tenant(pb.Tenant(id="acme", state=99, priority_ceiling=1))  # pyright: ignore[reportArgumentType]
+    newer = admin_convert.tenant(pb.Tenant(id="acme", weight=1, state=99, priority_ceiling=1))  # pyright: ignore[reportArgumentType]
     with pytest.raises(InvalidRequest, match=r"tenant\.state"):
         admin_convert.tenant_to_wire(newer)
 
