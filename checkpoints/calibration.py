@@ -93,7 +93,7 @@ def _state(kept: Path, key: str, layers: int) -> tuple[int, Largest]:
     try:
         read = mapping(json.loads(kept.read_text(encoding="utf-8")))
     except (OSError, ValueError):
-        read = {}
+        read = mapping(None)
     if text(read.get("key")) != key:
         return 0, {name: [0.0] * layers for name in INPUTS}
     found = mapping(read.get("largest"))

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class _Bar:
 
 
 @contextmanager
-def _bar(what: str, total: int) -> Iterator[_Bar]:
+def _bar(what: str, total: int) -> Generator[_Bar]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_console) as progress:
         yield _Bar(progress, what, total)

@@ -76,10 +76,11 @@ def quantize_with_llm_compressor(
     datasets = importlib.import_module("datasets")
     modifiers = importlib.import_module("llmcompressor.modifiers.quantization")
     texts = [_rendered(tokenizer, sample) for sample in samples]
-    data = datasets.Dataset.from_dict({"text": texts}).map(
-        lambda row: tokenizer(row["text"], max_length=most_tokens, truncation=True, add_special_tokens=False),
-        remove_columns=["text"],
-    )
+
+    def encoded(row: dict[str, str]) -> Any:
+        return tokenizer(row["text"], max_length=most_tokens, truncation=True, add_special_tokens=False)
+
+    data = datasets.Dataset.from_dict({"text": texts}).map(encoded, remove_columns=["text"])
     recipe = modifiers.QuantizationModifier(targets="Linear", scheme=form.upper(), ignore=["lm_head"])
     importlib.import_module("llmcompressor").oneshot(
         model=model,

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from bench.engines.load import first_tokens, prompt, run
+from bench.engines.load import first_tokens, prompts, run
 from workers.engines.driver import imported
 from workers.engines.vocabulary import Vocabulary
 
@@ -21,13 +21,12 @@ async def main() -> None:
     vocabulary = Vocabulary(Path(model))
     began = time.perf_counter()
     engine = (_vllm if name == "vllm" else _sglang)(model, args)
-    label = f"{time.time_ns()}"
+
+    texts = prompts(100_000)
 
     async def stream(number: int, tokens: int) -> AsyncIterator[int]:
-        nonlocal label
-        label = f"{int(label) + 1}"
-        ids = vocabulary.encode(prompt(number + int(label) % 1000))
-        async for piece in engine(ids, tokens, f"r{label}-{number}$"):
+        ids = vocabulary.encode(next(texts))
+        async for piece in engine(ids, tokens, f"{ids[:8]}-{number}$"):
             yield piece
 
     await run(stream, 1, 8)  # compiles kernels

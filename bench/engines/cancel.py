@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from bench.engines.gpu_probe import GpuProbe
-from bench.engines.load import prompt
+from bench.engines.load import prompts
 from bench.engines.stack import MODEL, GpuStack
 from bitlane import AsyncClient, AsyncStream
 
@@ -20,8 +20,8 @@ _LONG = 3500
 
 async def measure(stack: GpuStack, pin: str, slots: int, repeats: int) -> dict[str, Any]:
     async with stack.client() as client:
-        handovers = [await _handover(client, pin, slots, i) for i in range(repeats)]
-        idles = [await _idle(client, pin, i) for i in range(repeats)]
+        handovers = [await _handover(client, pin, slots) for _ in range(repeats)]
+        idles = [await _idle(client, pin) for _ in range(repeats)]
     known = [idle for idle in idles if idle is not None]
     return {
         "handover_ms": handovers,
@@ -32,8 +32,11 @@ async def measure(stack: GpuStack, pin: str, slots: int, repeats: int) -> dict[s
     }
 
 
-def _start(client: AsyncClient, pin: str, number: int) -> AsyncStream:
-    return client.stream(prompt(number), model=MODEL, pin=pin, max_tokens=_LONG, temperature=0.0)
+_texts = prompts(900_000)
+
+
+def _start(client: AsyncClient, pin: str, tokens: int = _LONG) -> AsyncStream:
+    return client.stream(next(_texts), model=MODEL, pin=pin, max_tokens=tokens, temperature=0.0)
 
 
 async def _until(stream: AsyncStream, tokens: int) -> None:
@@ -47,11 +50,11 @@ async def _drain(stream: AsyncStream) -> None:
         pass
 
 
-async def _handover(client: AsyncClient, pin: str, slots: int, turn: int) -> float:
-    running = [_start(client, pin, 100 * turn + i) for i in range(slots)]
+async def _handover(client: AsyncClient, pin: str, slots: int) -> float:
+    running = [_start(client, pin) for _ in range(slots)]
     await asyncio.gather(*(_until(stream, 5) for stream in running))
     reading = [asyncio.create_task(_drain(stream)) for stream in running[1:]]
-    waiting = client.stream(prompt(9000 + turn), model=MODEL, pin=pin, max_tokens=8, temperature=0.0)
+    waiting = _start(client, pin, 8)
     await waiting.accepted()
     first = asyncio.create_task(_until(waiting, 1))
     await asyncio.sleep(0.3)
@@ -66,11 +69,11 @@ async def _handover(client: AsyncClient, pin: str, slots: int, turn: int) -> flo
     return took
 
 
-async def _idle(client: AsyncClient, pin: str, turn: int) -> float | None:
+async def _idle(client: AsyncClient, pin: str) -> float | None:
     with GpuProbe() as probe:
         if not probe.works:
             return None
-        stream = _start(client, pin, 300 + turn)
+        stream = _start(client, pin)
         await _until(stream, 5)
         reading = asyncio.create_task(_drain(stream))
         busy_from = time.perf_counter()

@@ -12,7 +12,7 @@ from typing import Any
 
 
 class GpuProbe:
-    """`with GpuProbe() as probe:` samples in a thread; without torch and a GPU it samples nothing (`works` is False)."""
+    """`with GpuProbe() as probe:` samples in a thread; without torch and a GPU `works` is False."""
 
     def __init__(self) -> None:
         self.samples: list[tuple[float, float]] = []  # time.perf_counter() at the end, seconds it took

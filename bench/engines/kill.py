@@ -4,9 +4,10 @@ import asyncio
 import os
 import signal
 import time
+from itertools import islice, pairwise
 from typing import Any
 
-from bench.engines.load import prompt
+from bench.engines.load import prompts
 from bench.engines.stack import MODEL, GpuStack, engine_process
 from bitlane import Completion
 
@@ -18,7 +19,8 @@ async def measure(stack: GpuStack, pin: str, streams: int) -> dict[str, Any]:
     victim = stack.workers[pin][0]
     async with stack.client() as client:
         running = [
-            client.stream(prompt(i), model=MODEL, pin=pin, max_tokens=_TOKENS, temperature=0.0) for i in range(streams)
+            client.stream(text, model=MODEL, pin=pin, max_tokens=_TOKENS, temperature=0.0)
+            for text in islice(prompts(0), streams)
         ]
         counts = [0] * streams
         stamps: list[list[float]] = [[] for _ in running]
@@ -30,7 +32,7 @@ async def measure(stack: GpuStack, pin: str, streams: int) -> dict[str, Any]:
             return await running[index].result()
 
         reading = [asyncio.create_task(read(i)) for i in range(streams)]
-        while min(counts) < 20:
+        while min(counts) < 20:  # noqa: ASYNC110 - many may change it
             await asyncio.sleep(0.005)
         killed = time.perf_counter()
         os.kill(engine_process(victim.pid), signal.SIGKILL)
@@ -50,4 +52,4 @@ def _longest_gap(stamps: list[float], after: float) -> float:
     late = [stamp for stamp in stamps if stamp >= after]
     earlier = [stamp for stamp in stamps if stamp < after]
     line = [*(earlier[-1:]), *late]
-    return max((b - a for a, b in zip(line, line[1:], strict=False)), default=0.0)
+    return max((b - a for a, b in pairwise(line)), default=0.0)

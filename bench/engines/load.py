@@ -3,8 +3,9 @@
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import count
 
 Stream = Callable[[int, int], AsyncIterator[int]]
 """Of a number and a count of tokens: yields how many tokens each piece of its reply has."""
@@ -30,12 +31,12 @@ async def run(stream: Stream, streams: int, tokens: int) -> Run:
     firsts: list[float] = []
 
     async def one(number: int) -> int:
-        count = 0
+        seen = 0
         async for piece in stream(number, tokens):
-            if not count and piece:
+            if not seen and piece:
                 firsts.append(1000 * (time.perf_counter() - began))
-            count += piece
-        return count
+            seen += piece
+        return seen
 
     counts = await asyncio.gather(*(one(number) for number in range(streams)))
     took = time.perf_counter() - began
@@ -44,10 +45,10 @@ async def run(stream: Stream, streams: int, tokens: int) -> Run:
     return Run(streams, sum(counts) / took, statistics.median(firsts), p99, sum(counts))
 
 
-async def first_tokens(stream: Stream, count: int) -> list[float]:
-    """Milliseconds to the first token of `count` requests, one after the other."""
+async def first_tokens(stream: Stream, requests: int) -> list[float]:
+    """Milliseconds to the first token of requests that come one after the other."""
     firsts: list[float] = []
-    for number in range(count):
+    for number in range(requests):
         began = time.perf_counter()
         seen = False
         async for piece in stream(number, 4):
@@ -57,8 +58,11 @@ async def first_tokens(stream: Stream, count: int) -> list[float]:
     return firsts
 
 
-def prompt(number: int, words: int = 127) -> str:
-    """About `words` tokens, another text for each number so that no prefix cache helps."""
-    base = ["light", "house", "water", "stone", "river", "green", "north", "paper", "music", "table"]
-    picked = [base[(number * 7 + at * (number % 5 + 3)) % len(base)] for at in range(words)]
-    return f"{number} " + " ".join(picked)
+_WORDS = ("light", "house", "water", "stone", "river", "green", "north", "paper", "music", "table")
+
+
+def prompts(first: int) -> Iterator[str]:
+    """Texts of about 128 tokens, none of which begins as another does, so that no prefix cache helps."""
+    for number in count(first):
+        picked = (_WORDS[(number * 7 + at * (number % 5 + 3)) % len(_WORDS)] for at in range(124))
+        yield f"{number} {' '.join(picked)}"

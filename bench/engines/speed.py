@@ -5,12 +5,12 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.engines.load import first_tokens, prompt, run
+from bench.engines.load import first_tokens, prompts, run
 from bench.engines.stack import MODEL, GpuStack
 from bitlane import AsyncClient
 
@@ -62,9 +62,11 @@ class Through:
 
     client: AsyncClient
     pin: str
+    texts: Iterator[str] = field(default_factory=lambda: prompts(500_000))
 
     async def stream(self, number: int, tokens: int) -> AsyncIterator[int]:
-        text = prompt(number + 5000)
+        del number
+        text = next(self.texts)
         async with self.client.stream(text, model=MODEL, pin=self.pin, max_tokens=tokens, temperature=0.0) as deltas:
             async for delta in deltas:
                 yield len(delta.token_ids)
@@ -123,11 +125,11 @@ def _median(runs: Sequence[Mapping[str, float]], key: str) -> float:
 
 def table(found: Mapping[str, Any]) -> str:
     lines = ["streams   alone tok/s   through tok/s   ratio   first alone ms   first through ms"]
-    for row in found["rows"]:
-        lines.append(
-            f"{row['streams']:7.0f} {row['alone_tokens_per_s']:13.0f} {row['through_tokens_per_s']:15.0f} "
-            f"{row['ratio']:7.3f} {row['alone_first_p50_ms']:16.1f} {row['through_first_p50_ms']:18.1f}"
-        )
+    lines += [
+        f"{row['streams']:7.0f} {row['alone_tokens_per_s']:13.0f} {row['through_tokens_per_s']:15.0f} "
+        f"{row['ratio']:7.3f} {row['alone_first_p50_ms']:16.1f} {row['through_first_p50_ms']:18.1f}"
+        for row in found["rows"]
+    ]
     first = found["first_token_ms"]
     lines.append(
         f"first token, one stream, idle: alone {first['alone']:.2f} ms, through {first['through']:.2f} ms, "

@@ -130,8 +130,8 @@ def children(pid: int) -> list[int]:
 
 
 def engine_process(pid: int) -> int:
-    """The process below a worker in which its engine computes, by its title. Raises LookupError."""
-    for child in children(pid):
+    """The process below another in which the engine started last computes, by its title. Raises LookupError."""
+    for child in sorted(children(pid), reverse=True):
         try:
             title = Path(f"/proc/{child}/cmdline").read_text(encoding="utf-8", errors="replace")
             name = Path(f"/proc/{child}/comm").read_text(encoding="utf-8", errors="replace")

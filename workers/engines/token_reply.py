@@ -24,8 +24,8 @@ class TokenReply:
         self._count = 0
         self._text = TextStream(job.sampling.stop)
         self._reason: FinishReason | None = None
-        for token in job.generated.token_ids:
-            self._push(token)
+        self._logged = job.generated.text
+        self._replayed = "".join(map(self._push, job.generated.token_ids))
 
     @property
     def left(self) -> int:
@@ -41,7 +41,9 @@ class TokenReply:
         """The last delta of a reply that an earlier attempt brought to its end, without having said so."""
         if self._reason is None and self.left <= 0:
             self._reason = FinishReason.LENGTH
-        return None if self._reason is None else self._delta(self._text.flush(), (), (), 0)
+        if self._reason is None:
+            return None
+        return self._delta((self._replayed + self._text.flush())[len(self._logged) :], (), (), 0)
 
     def accept(
         self,

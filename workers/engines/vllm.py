@@ -27,6 +27,7 @@ class VllmDriver:
         self._engine: Any = None
         self._api: Any = None
         self._stats = _Stats()
+        self._orders = 0
         self._by_priority = options.engine_args.get("scheduling_policy") == "priority"
 
     async def start(self, lost: Callable[[str], None]) -> Started:
@@ -53,6 +54,7 @@ class VllmDriver:
 
     async def generate(self, order: Order) -> AsyncGenerator[Step]:
         api = self._api
+        self._orders += 1
         try:
             stream = self._engine.generate(
                 {"prompt_token_ids": list(order.prompt)},
@@ -82,6 +84,8 @@ class VllmDriver:
             if order.guided is not None:
                 raise OrderRefused("guided", "the engine cannot follow this schema or expression") from error
             raise
+        finally:
+            self._orders -= 1
 
     def _params(self, order: Order) -> Any:
         sampling = order.sampling
@@ -115,7 +119,8 @@ class VllmDriver:
             raise EngineDead("vLLM's engine core died") from error
 
     def load(self) -> Load | None:
-        return self._stats.load
+        # It counts once a step: when the last request is gone, no step says so.
+        return Load(0) if self._stats.load and not self._orders else self._stats.load
 
     async def close(self) -> None:
         if self._engine is not None:

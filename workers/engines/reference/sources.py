@@ -242,15 +242,3 @@ class FolderSource:
     def _number(self, key: str, default: float) -> float:
         value = self.config.get(key)
         return float(value) if isinstance(value, int | float) else default
-
-
-__all__ = [
-    "HF_NAMES",
-    "HF_NORMS",
-    "Architecture",
-    "FolderSource",
-    "GgufSource",
-    "NotSafetensors",
-    "Source",
-    "source_of",
-]

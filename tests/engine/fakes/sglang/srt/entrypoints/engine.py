@@ -68,7 +68,9 @@ class _TokenizerManager:
 
     async def get_loads(self) -> list[Any]:
         core = self.core
-        return [SimpleNamespace(num_running_reqs=len(core.running), num_waiting_reqs=len(core.waiting), token_usage=0.1)]
+        return [
+            SimpleNamespace(num_running_reqs=len(core.running), num_waiting_reqs=len(core.waiting), token_usage=0.1)
+        ]
 
 
 class Engine:
@@ -147,7 +149,11 @@ class Engine:
             yield {"output_ids": [], "meta_info": {"id": rid, "finish_reason": reason}}
             return
         greedy = params.get("temperature", 1.0) == 0
-        seed = None if greedy else params.get("sampling_seed", 42 if self.server_args.enable_deterministic_inference else 1)
+        seed = (
+            None
+            if greedy
+            else params.get("sampling_seed", 42 if self.server_args.enable_deterministic_inference else 1)
+        )
         self.core.add(
             Request(
                 rid,

@@ -89,7 +89,9 @@ class AsyncLLM:
                     request_id=request_id,
                     finished=finished,
                     num_cached_tokens=min(16, len(ids)),
-                    outputs=[SimpleNamespace(token_ids=tokens, finish_reason=reason, logprobs=_logprobs(tokens, params))],
+                    outputs=[
+                        SimpleNamespace(token_ids=tokens, finish_reason=reason, logprobs=_logprobs(tokens, params))
+                    ],
                 )
         except (asyncio.CancelledError, GeneratorExit):
             await self.abort(request_id)
@@ -133,6 +135,8 @@ def _logprobs(tokens: list[int], params: SamplingParams) -> list[dict[int, Any]]
         return None
     listed: list[dict[int, Any]] = []
     for token in tokens:
-        others = {other: SimpleNamespace(logprob=-2.0 - other, rank=other + 2) for other in range(3, 3 + params.logprobs)}
+        others = {
+            other: SimpleNamespace(logprob=-2.0 - other, rank=other + 2) for other in range(3, 3 + params.logprobs)
+        }
         listed.append({token: SimpleNamespace(logprob=-0.25, rank=1), **others})
     return listed
