@@ -32,8 +32,8 @@ async def measure(stack: GpuStack, pin: str, streams: int) -> dict[str, Any]:
             return await running[index].result()
 
         reading = [asyncio.create_task(read(i)) for i in range(streams)]
-        while min(counts) < 20:  # noqa: ASYNC110 - many may change it
-            await asyncio.sleep(0.005)
+        while any(seen < 10 and not task.done() for seen, task in zip(counts, reading, strict=True)):
+            await asyncio.sleep(0.002)
         killed = time.perf_counter()
         os.kill(engine_process(victim.pid), signal.SIGKILL)
         completions = await asyncio.gather(*reading)
