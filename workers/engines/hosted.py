@@ -9,8 +9,9 @@ import structlog
 from precision.profile import Profile
 from workers.engine import Delta, EngineDead, Job, JobRejected, Load
 from workers.engines.chat_template import TemplateRefused
-from workers.engines.driver import Driver, DriverOptions, Order, OrderRefused, Step
+from workers.engines.driver import Driver, DriverOptions, Order, OrderRefused
 from workers.engines.failures import facts
+from workers.engines.lifeline import Lifeline
 from workers.engines.token_reply import TokenReply
 from workers.engines.vocabulary import Vocabulary, VocabularyError
 
@@ -50,9 +51,8 @@ class HostedEngine:
         self._vocabulary: Vocabulary | None = None
         self._profile: Profile | None = None
         self._context_tokens = 0
-        self._death = "the engine has not been started"  # why it cannot work; empty while it can
+        self._life = Lifeline()
         self._taken = 0
-        self._waiting: set[asyncio.Task[object]] = set()  # those that wait for the engine's next step
 
     @property
     def profile(self) -> Profile:
@@ -69,16 +69,16 @@ class HostedEngine:
 
     async def start(self) -> None:
         self._vocabulary = await asyncio.to_thread(self._prepare)
-        started = await self._driver.start(self._lose)
+        started = await self._driver.start(self._life.lose)
         known = (self._options.context_tokens, started.context_tokens, self._vocabulary.context_tokens)
         self._context_tokens = min((tokens for tokens in known if tokens), default=0)
         if not self._context_tokens:
             raise VocabularyError(f"{self._options.model}: nothing says how long the context is; set context_tokens")
         self._profile = await asyncio.to_thread(self._attested, started.version)
-        self._death = ""
+        self._life.begin()
 
     async def generate(self, job: Job) -> AsyncGenerator[Delta]:
-        self._require_alive()
+        self._life.require()
         if self._taken >= self.slots:
             raise RuntimeError(f"job {job.id} came with all {self.slots} slots taken")
         self._taken += 1
@@ -89,7 +89,7 @@ class HostedEngine:
                 return
             async with aclosing(self._driver.generate(self._order(job, reply))) as steps:
                 while True:
-                    step = await self._next(steps)
+                    step = await self._life.next(steps)
                     delta = reply.accept(step.token_ids, step.logprobs, step.ended, step.cached)
                     if delta.token_ids or delta.finish_reason is not None:
                         yield delta
@@ -100,31 +100,15 @@ class HostedEngine:
         except OrderRefused as refused:
             _log.info("engine.refused", job=job.id, **facts(refused.__cause__ or refused, job))
             raise JobRejected(refused.field, refused.description) from None
+        except StopAsyncIteration:
+            raise EngineFailed("the engine's stream ended without a finish reason") from None
         except Exception as error:
-            if self._death:
-                raise EngineDead(self._death) from None
+            if self._life.death:
+                raise EngineDead(self._life.death) from None
             _log.warning("engine.failed", job=job.id, **facts(error, job))
             raise EngineFailed(f"the engine failed with {type(error).__name__}") from None
         finally:
             self._taken -= 1
-
-    async def _next(self, steps: AsyncGenerator[Step]) -> Step:
-        """The next step; EngineDead as soon as the engine is known to be lost, whatever the stream does."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._require_alive()
-        self._waiting.add(task)
-        try:
-            return await anext(steps)
-        except asyncio.CancelledError:
-            # Cancelled by `_lose`, or by somebody else, or by both.
-            if self._death and task.uncancel() == 0:
-                raise EngineDead(self._death) from None
-            raise
-        except StopAsyncIteration:
-            raise RuntimeError("the engine's stream ended without a finish reason") from None
-        finally:
-            self._waiting.discard(task)
 
     async def _reply(self, job: Job) -> TokenReply:
         prompt = await self._prompt(job)
@@ -171,29 +155,17 @@ class HostedEngine:
             trace={name: value for name, value in trace.items() if value},
         )
 
-    def _require_alive(self) -> None:
-        if self._death:
-            raise EngineDead(self._death)
-
-    def _lose(self, why: str) -> None:
-        """The engine is gone: all who wait for it learn so at once."""
-        if self._death:
-            return
-        self._death = why
-        for task in self._waiting:
-            task.cancel()
-
     async def health(self) -> None:
-        self._require_alive()
+        self._life.require()
         try:
             await self._driver.health()
         except EngineDead as dead:
-            self._lose(str(dead))
+            self._life.lose(str(dead))
             raise
 
     def load(self) -> Load:
         return self._driver.load() or Load(self._taken)
 
     async def close(self) -> None:
-        self._lose("the engine was closed")
+        self._life.lose("the engine was closed")
         await self._driver.close()

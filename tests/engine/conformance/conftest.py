@@ -2,22 +2,38 @@
 
 import os
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from tests.engine.conformance.http_subject import LocalServer, over_http
 from tests.engine.conformance.subjects import Subject, chosen_by_environment, faked, reference, scripted
 from workers.engine import Engine
 
 _results: dict[str, dict[str, str]] = defaultdict(dict)
-_NAMES = ("scripted", "reference", "sglang", "vllm", "tensorrt_llm")
+_NAMES = ("scripted", "reference", "openai_http", "openai_http_text", "sglang", "vllm", "tensorrt_llm")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "subject" in metafunc.fixturenames:
         names = ["chosen"] if chosen_by_environment() else list(_NAMES)
         metafunc.parametrize("subject", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def start_server(checkpoint: Path) -> Iterator[Callable[[], LocalServer]]:
+    """Starts one server more; all are killed at the end."""
+    servers: list[LocalServer] = []
+
+    def started() -> LocalServer:
+        servers.append(LocalServer(checkpoint))
+        return servers[-1]
+
+    yield started
+    for server in servers:
+        server.kill()
 
 
 @pytest.fixture(scope="session")
@@ -33,9 +49,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
         return reference()
     checkpoint = request.getfixturevalue("checkpoint")
     if name.startswith("openai_http"):
-        from tests.engine.conformance.http_subject import over_http  # noqa: PLC0415
-
-        return over_http(request.getfixturevalue("http_server"), checkpoint, text=name.endswith("_text"))
+        return over_http(request.getfixturevalue("start_server"), checkpoint, text=name.endswith("_text"))
     return faked(name, checkpoint)
 
 

@@ -192,12 +192,14 @@ async def test_a_prompt_that_leaves_no_room_is_refused(engine: Engine, subject: 
 
 
 async def test_a_reply_that_moves_goes_on_where_it_was(engine: Engine, subject: Subject) -> None:
-    whole = await reply(engine, job(PROMPT, 20))
+    # Where ids are not told, a limit within a character is met a token sooner or later: let the turn end by itself.
+    limit = 20 if subject.names_tokens else 80
+    whole = await reply(engine, job(PROMPT, limit))
     if whole.count < 6:
         pytest.skip("the reply is too short to be cut")
     for cut in (1, len(whole.deltas) // 2, len(whole.deltas) - 1):
-        moved = await reply(engine, replace(job(PROMPT, 20), generated=whole.cut(cut)))
-        assert whole.cut(cut).tokens + moved.count <= 20
+        moved = await reply(engine, replace(job(PROMPT, limit), generated=whole.cut(cut)))
+        assert whole.cut(cut).tokens + moved.count <= limit
         if subject.exact:
             assert whole.cut(cut).text + moved.text == whole.text
             assert moved.reason is whole.reason

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from fake_core import Core, Request
+
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
