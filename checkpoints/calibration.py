@@ -39,8 +39,8 @@ def calibrate(
 ) -> Largest:
     """The greatest magnitudes over all samples, of each at most `most_tokens` tokens.
 
-    Every few samples the state is written to `kept`, so that a run that was stopped goes on there. `advance` is told how
-    many more samples are done.
+    Every few samples the state is written to `kept`, so that a run that was stopped goes on there. `advance` is told
+    how many more samples are done.
     """
     layers = source.architecture.layers
     key = _key(digest, samples, most_tokens)

@@ -52,7 +52,7 @@ def as_text(found: Inspection) -> str:
     ]
     if said.weight_only:
         lines.append(
-            f"note          weight-only: the weights are {said.narrowest.weights}, but no GPU multiplies in it, because "
+            f"note          weight-only: the weights are {said.narrowest.weights}, but no GPU multiplies in it: "
             f"activations stay {said.narrowest.activations or said.wide}"
         )
     lines.append("")

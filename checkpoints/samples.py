@@ -1,4 +1,4 @@
-"""Samples of what the model is asked: one JSON object a line with `text`, `prompt` or `messages`, and perhaps `task`."""
+"""Samples of what the model is asked: a JSON object a line with `text`, `prompt` or `messages`, and perhaps `task`."""
 
 import json
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
-"""Other quantizers, where they are installed: NVIDIA's ModelOpt and vLLM's llm-compressor. Both want torch, and a GPU for
-anything but a small model; neither is in the locks of this project."""
+"""Other quantizers, where they are installed: NVIDIA's ModelOpt and vLLM's llm-compressor.
+
+Both want torch, and a GPU for anything but a small model; neither is in the locks of this project.
+"""
 
 import importlib
 import importlib.util
@@ -66,7 +68,7 @@ def quantize_with_llm_compressor(
     most_tokens: int,
     advance: Callable[[int], None],
 ) -> None:
-    """One-shot PTQ with llm-compressor: schemes NVFP4 and FP8 of its QuantizationModifier, written as compressed-tensors.
+    """One-shot PTQ with llm-compressor: its schemes NVFP4 and FP8, written as compressed-tensors.
 
     Raises:
         CheckpointProblem: it is not installed, or a sample cannot be used.

@@ -84,13 +84,14 @@ def verify(
     most_tokens: int,
     advance: Callable[[int], None],
 ) -> Verification:
-    """Compares a checkpoint with its source. `profile` is for a checkpoint that is not quantized itself and is to be run
-    in "fp8" or "nvfp4".
+    """Compares a checkpoint with its source. `profile` is for a checkpoint that is not quantized itself and is to be
+    run in "fp8" or "nvfp4".
 
     Raises:
         CheckpointProblem: one of the two cannot be run here, or they do not belong together.
     """
-    whole, other = _load(source, "none", most_tokens), _load_checkpoint(checkpoint, profile, most_tokens)
+    other = _load_checkpoint(checkpoint, profile, most_tokens)
+    whole = _load(source, "none", most_tokens)
     if whole.model.architecture != other[0].model.architecture:
         raise CheckpointProblem(f"{checkpoint}: its sizes are not those of {source}: it was not made from it")
     found = Verification(whole.digest, other[0].digest, other[1])

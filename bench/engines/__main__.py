@@ -21,6 +21,7 @@ from typing import Any
 from bench.engines import cancel, kill, speed, text
 from bench.engines.models import write_dummies
 from bench.engines.stack import MODEL, GpuStack, Pool
+from bitlane import PrecisionName
 
 
 def main() -> int:
@@ -99,7 +100,7 @@ def _speed(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _profile(stack: GpuStack, pin: str) -> Mapping[str, object]:
+async def _profile(stack: GpuStack, pin: PrecisionName) -> Mapping[str, object]:
     """The profile that receipts carry."""
     async with stack.client() as client:
         completion = await client.generate("x", model=MODEL, pin=pin, max_tokens=1)

@@ -13,12 +13,12 @@ from typing import Any
 from bench.engines.gpu_probe import GpuProbe
 from bench.engines.load import prompts
 from bench.engines.stack import MODEL, GpuStack
-from bitlane import AsyncClient, AsyncStream
+from bitlane import AsyncClient, AsyncStream, PrecisionName
 
 _LONG = 3500
 
 
-async def measure(stack: GpuStack, pin: str, slots: int, repeats: int) -> dict[str, Any]:
+async def measure(stack: GpuStack, pin: PrecisionName, slots: int, repeats: int) -> dict[str, Any]:
     async with stack.client() as client:
         handovers = [await _handover(client, pin, slots) for _ in range(repeats)]
         idles = [await _idle(client, pin) for _ in range(repeats)]
@@ -35,7 +35,7 @@ async def measure(stack: GpuStack, pin: str, slots: int, repeats: int) -> dict[s
 _texts = prompts(900_000)
 
 
-def _start(client: AsyncClient, pin: str, tokens: int = _LONG) -> AsyncStream:
+def _start(client: AsyncClient, pin: PrecisionName, tokens: int = _LONG) -> AsyncStream:
     return client.stream(next(_texts), model=MODEL, pin=pin, max_tokens=tokens, temperature=0.0)
 
 
@@ -50,7 +50,7 @@ async def _drain(stream: AsyncStream) -> None:
         pass
 
 
-async def _handover(client: AsyncClient, pin: str, slots: int) -> float:
+async def _handover(client: AsyncClient, pin: PrecisionName, slots: int) -> float:
     running = [_start(client, pin) for _ in range(slots)]
     await asyncio.gather(*(_until(stream, 5) for stream in running))
     reading = [asyncio.create_task(_drain(stream)) for stream in running[1:]]
@@ -69,7 +69,7 @@ async def _handover(client: AsyncClient, pin: str, slots: int) -> float:
     return took
 
 
-async def _idle(client: AsyncClient, pin: str) -> float | None:
+async def _idle(client: AsyncClient, pin: PrecisionName) -> float | None:
     with GpuProbe() as probe:
         if not probe.works:
             return None

@@ -9,12 +9,12 @@ from typing import Any
 
 from bench.engines.load import prompts
 from bench.engines.stack import MODEL, GpuStack, engine_process
-from bitlane import Completion
+from bitlane import Completion, PrecisionName
 
 _TOKENS = 400
 
 
-async def measure(stack: GpuStack, pin: str, streams: int) -> dict[str, Any]:
+async def measure(stack: GpuStack, pin: PrecisionName, streams: int) -> dict[str, Any]:
     """Kills the engine of the first of two workers while both have streams."""
     victim = stack.workers[pin][0]
     async with stack.client() as client:

@@ -12,7 +12,8 @@ from typing import Any
 
 from bench.engines.load import first_tokens, prompts, run
 from bench.engines.stack import MODEL, GpuStack
-from bitlane import AsyncClient
+from bitlane import AsyncClient, PrecisionName
+from precision.untyped import mapping
 
 _TOKENS = 128
 _FIRSTS = 30
@@ -43,12 +44,12 @@ class Alone:
         assert self._child.stdout is not None
         while line := self._child.stdout.readline():
             try:
-                found = json.loads(line)
+                found: object = json.loads(line)
             except ValueError:
                 print(f"alone: {line.rstrip()}", file=sys.stderr)
                 continue
-            if isinstance(found, dict) and key in found:
-                return found
+            if key in mapping(found):
+                return dict(mapping(found))
         raise RuntimeError("the engine alone ended; its output is above")
 
     def close(self) -> None:
@@ -61,7 +62,7 @@ class Through:
     """Streams through the service."""
 
     client: AsyncClient
-    pin: str
+    pin: PrecisionName
     texts: Iterator[str] = field(default_factory=lambda: prompts(500_000))
 
     async def stream(self, number: int, tokens: int) -> AsyncIterator[int]:
@@ -72,7 +73,9 @@ class Through:
                 yield len(delta.token_ids)
 
 
-async def measure(alone: Alone, stack: GpuStack, pin: str, streams: Sequence[int], repeats: int) -> dict[str, object]:
+async def measure(
+    alone: Alone, stack: GpuStack, pin: PrecisionName, streams: Sequence[int], repeats: int
+) -> dict[str, object]:
     """All figures: medians over the repeats, and every run."""
     runs: dict[str, dict[int, list[dict[str, float]]]] = {way: {n: [] for n in streams} for way in ("alone", "through")}
     firsts: dict[str, list[float]] = {"alone": [], "through": []}

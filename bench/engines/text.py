@@ -1,20 +1,19 @@
 """A real checkpoint in an FP4 and an FP8 pool: what is asked, where it went, what came back, and the receipt."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from bench.engines.stack import MODEL, GpuStack
-from bitlane import MessageDict
+from bitlane import MessageDict, PrecisionName
 
-_ASKED = (
-    ("What is the capital of France?", {}),
-    ("Hi! How are you today?", {}),
-    ("Tom has 3 boxes with 4 apples each and eats 2. How many apples are left? Think step by step.", {}),
-    ("Write a Python function that adds two numbers.", {}),
-    ("What is the capital of France?", {"pin": "fp4"}),
-    ("What is the capital of France?", {"pin": "fp8"}),
-    ("Répète : naïve café 😀 日本語", {"pin": "fp8"}),
+_ASKED: tuple[tuple[str, PrecisionName | None], ...] = (
+    ("What is the capital of France?", None),
+    ("Hi! How are you today?", None),
+    ("Tom has 3 boxes with 4 apples each and eats 2. How many apples are left? Think step by step.", None),
+    ("Write a Python function that adds two numbers.", None),
+    ("What is the capital of France?", "fp4"),
+    ("What is the capital of France?", "fp8"),
+    ("Répète : naïve café 😀 日本語", "fp8"),
 )
 
 
@@ -22,12 +21,11 @@ async def ask(stack: GpuStack) -> list[dict[str, Any]]:
     """Every question as a chat turn, greedily."""
     found: list[dict[str, Any]] = []
     async with stack.client() as client:
-        for question, options in _ASKED:
-            if options.get("pin", "fp8") not in stack.pools:
+        for question, pin in _ASKED:
+            if (pin or "fp8") not in stack.pools:
                 continue
-            chosen: Mapping[str, Any] = options
             turn: MessageDict = {"role": "user", "content": question}
-            got = await client.generate(messages=[turn], model=MODEL, max_tokens=60, temperature=0.0, **chosen)
+            got = await client.generate(messages=[turn], model=MODEL, max_tokens=60, temperature=0.0, pin=pin)
             profile = got.receipt.profile
             assert profile is not None
             found.append(

@@ -328,12 +328,17 @@ async def _served(server: HttpServer, options: HttpOptions) -> ServedModel:
         model = await server.model(options.served_model)
     except LookupError as error:
         raise ProfileMismatchError(str(error)) from error
-    local = options.checkpoint
-    if local is not None and model.root and Path(model.root).is_dir() and not Path(model.root).samefile(local):
+    if options.checkpoint is not None and _differ(options.checkpoint, model.root):
         raise ProfileMismatchError(
-            f"the server serves {model.root}, and checkpoint is {local}: attest what is served, or serve what is attested"
+            f"the server serves {model.root}, and checkpoint is {options.checkpoint}: attest what is served"
         )
     return model
+
+
+def _differ(local: Path, root: str) -> bool:
+    """Whether a server says that it serves another folder. One that this host does not have says nothing."""
+    served = Path(root)
+    return bool(root) and served.is_dir() and not served.samefile(local)
 
 
 def _profile(options: HttpOptions, version: str, digest: str = "") -> Profile:

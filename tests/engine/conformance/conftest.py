@@ -2,8 +2,9 @@
 
 import os
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -62,16 +63,16 @@ async def engine(subject: Subject) -> AsyncIterator[Engine]:
     await made.close()
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> object:
-    outcome = yield
-    report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
-    spec = getattr(item, "callspec", None)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    spec: Any = getattr(item, "callspec", None)
     if spec is not None and "subject" in spec.params and (report.when == "call" or report.skipped or report.failed):
         name = item.name.split("[")[0].removeprefix("test_")
         state = "ok" if report.passed else "-" if report.skipped else "FAILED"
         subject = os.environ.get("BITLANE_TEST_ENGINE") or str(spec.params["subject"])
         _results[name][subject] = state
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -77,8 +77,8 @@ def faked(name: str, checkpoint: Path, **options: object) -> Subject:
         return make_engine(name, Precision.FP4, chosen)  # type: ignore[arg-type]
 
     def core(engine: Engine) -> Any:
-        driver: Any = engine._driver  # type: ignore[attr-defined]
-        return (driver._llm if name == "tensorrt_llm" else driver._engine).core
+        inside: Any = engine
+        return (inside._driver._llm if name == "tensorrt_llm" else inside._driver._engine).core
 
     async def crash(engine: Engine) -> None:
         core(engine).kill()

@@ -153,9 +153,7 @@ async def test_a_deadline_stops_the_engine(engine: Engine, subject: Subject) -> 
     # A worker bounds a generation so.
     for _ in range(3):
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await reply(engine, job(PROMPT, LONG))
-                await asyncio.Event().wait()  # it was quicker than the deadline
+            await _for_50_ms(engine)
         await until_idle(engine, subject)
 
 
@@ -241,6 +239,12 @@ async def test_a_crash_is_told_to_every_job_and_to_health(subject: Subject) -> N
             await reply(engine, job(PROMPT))
     finally:
         await engine.close()
+
+
+async def _for_50_ms(engine: Engine) -> None:
+    async with asyncio.timeout(0.05):
+        await reply(engine, job(PROMPT, LONG))
+        await asyncio.Event().wait()  # it was quicker than the deadline
 
 
 async def _watch(engine: Engine) -> None:

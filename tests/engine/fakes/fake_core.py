@@ -80,6 +80,10 @@ class Core:
         self._loop: asyncio.Task[None] | None = None
 
     @property
+    def lives(self) -> bool:
+        return self._child.poll() is None
+
+    @property
     def pid(self) -> int:
         return self._child.pid
 

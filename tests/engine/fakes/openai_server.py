@@ -1,8 +1,8 @@
 """A small OpenAI-compatible server that recites (see `fake_core`): `python openai_server.py FOLDER SLOTS CONTEXT`.
 
 It speaks real HTTP, as the API is documented: completions and chat completions as server-sent events, usage with the
-last event before [DONE], errors as JSON with a status; with vLLM's `return_token_ids`, `stop_token_ids` and /metrics. It
-prints its port when it listens.
+last event before [DONE], errors as JSON with a status; with vLLM's `return_token_ids`, `stop_token_ids` and /metrics.
+It prints its port when it listens.
 """
 
 import asyncio
@@ -58,8 +58,8 @@ class Server:
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        prompt = body["prompt"]
-        ids = list(prompt) if isinstance(prompt, list) else self._vocabulary.encode(prompt)
+        prompt: Any = body["prompt"]
+        ids: list[int] = self._vocabulary.encode(prompt) if isinstance(prompt, str) else list(prompt)
         return await self._stream(request, body, ids, chat=False)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
@@ -125,7 +125,8 @@ class Server:
                     choice["logprobs"] = {"tokens": ["?"], "token_logprobs": [-0.25], "top_logprobs": None}
                 if text or reason or body.get("return_token_ids"):
                     await _event(response, {"id": name, "object": "text_completion", "choices": [choice]})
-            if (body.get("stream_options") or {}).get("include_usage"):
+            options: Any = body.get("stream_options") or {}
+            if options.get("include_usage"):
                 usage = {
                     "prompt_tokens": len(ids),
                     "completion_tokens": count,
@@ -158,7 +159,7 @@ async def main() -> None:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    print(runner.addresses[0][1], flush=True)
+    print(runner.addresses[0][1], flush=True)  # noqa: T201
     await asyncio.Event().wait()
 
 

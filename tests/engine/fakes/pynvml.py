@@ -1,4 +1,5 @@
-"""A fake NVML: one H100."""
+"""A fake NVML: one H100, or what FAKE_GPU and FAKE_SM say."""
+# ruff: noqa: N802
 
 import os
 from types import SimpleNamespace

@@ -116,7 +116,7 @@ class LLM:
         return result
 
     def _check_health(self) -> bool:
-        return self.core._child.poll() is None
+        return self.core.lives
 
     def shutdown(self) -> None:
         self.core.close()

@@ -18,5 +18,5 @@ class AsyncEngineArgs:
     gpu_memory_utilization: float = 0.9
     attention_backend: str | None = None
     dtype: str = "auto"
-    compilation_config: dict[str, Any] = field(default_factory=dict)
+    compilation_config: dict[str, Any] = field(default_factory=dict[str, Any])
     enable_prefix_caching: bool | None = None

@@ -87,7 +87,7 @@ class Engine:
             "schedule_low_priority_values_first", "disable_custom_all_reduce", "dtype",
         }  # fmt: skip
         if unknown := set(kwargs) - known:
-            raise TypeError(f"ServerArgs.__init__() got an unexpected keyword argument {sorted(unknown)[0]!r}")
+            raise TypeError(f"ServerArgs.__init__() got an unexpected keyword argument {min(unknown)!r}")
         logging.basicConfig(level=logging.WARNING, force=True)
         config = json.loads((Path(kwargs["model_path"]) / "config.json").read_text())
         defaults = {
