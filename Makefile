@@ -75,6 +75,8 @@ DATA ?= ../shared/taskdata
 train-classifier: .venv-train/.train  ## Train the task classifier on DATA/train.jsonl, leaving sources out first (5 minutes)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv-train/bin/python -m tools.classifier_training --data $(DATA)
 
-bench: $(VENV)/.dev  ## Speed of the reference engine, of the formats, and of the policy
+bench: $(VENV)/.dev  ## Speed of the reference engine, of the formats, and of the policy; what telemetry costs
 	$(BIN)/python -m bench.reference_engine
 	$(BIN)/python -m bench.policy
+	$(BIN)/python -m bench.telemetry
+	$(BIN)/python -m bench.router_telemetry

@@ -1,4 +1,4 @@
-"""`client.admin`: tenants, API keys, quotas, usage, pools and workers, dead letters, the audit log; for asyncio.
+"""`client.admin`: tenants, keys, quotas, usage, pools, workers, requests, dead letters, audit log; for asyncio.
 
 A tenant's key sees and manages its own tenant, as far as its scopes go; an operator's key names the tenant. A change
 acts on every server within a second.
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from bitlane import admin_convert
+from bitlane.admin_requests import AsyncRequests
 from bitlane.admin_room import AsyncPages, Page, Room
 from bitlane.admin_tenants import AsyncKeys, AsyncTenants
 from bitlane.admin_types import (
@@ -41,6 +42,7 @@ class AsyncAdmin(Room):
         self.tenants = AsyncTenants(line)
         self.keys = AsyncKeys(line)
         self.workers = AsyncWorkers(line)
+        self.requests = AsyncRequests(line)
         self.dead_letters = AsyncDeadLetters(line)
 
     async def quota(self, tenant: str = "", *, key: str = "") -> list[QuotaState]:

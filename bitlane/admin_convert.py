@@ -17,6 +17,7 @@ from bitlane.convert import (
     known,
     priority_to_wire,
     profile,
+    seconds,
 )
 from bitlane.money import from_nanos, to_nanos
 from bitlane.types import Priority
@@ -230,6 +231,15 @@ def pool_status(message: pb.PoolStatus) -> t.PoolStatus:
         running=message.running,
         waiting_tokens=message.waiting_tokens,
         tokens_per_second=message.tokens_per_second if message.HasField("tokens_per_second") else None,
+        queues=tuple(_queue_status(queue) for queue in message.queues),
+    )
+
+
+def _queue_status(message: pb.QueueStatus) -> t.QueueStatus:
+    return t.QueueStatus(
+        priority=known(PRIORITIES, message.priority),
+        waiting=message.waiting,
+        oldest_wait=seconds(message.oldest_wait) if message.HasField("oldest_wait") else None,
     )
 
 

@@ -16,7 +16,7 @@ class Scope(StrEnum):
     INFER = "infer"
     """Generate, resume, cancel."""
     READ = "read"
-    """See models, explanations, policies, gates, quotas and usage."""
+    """See models, explanations, policies, gates, quotas, usage, and what became of requests."""
     ADMIN = "admin"
     """Manage the tenant's keys, policy and dead letters."""
     OPERATE = "operate"

@@ -22,6 +22,14 @@ from bitlane.admin_enums import (
     UsageIntervalName,
     WorkerState,
 )
+from bitlane.request_types import (
+    RequestOutcome,
+    RequestState,
+    RequestStatus,
+    RequestStory,
+    Transition,
+    TransitionKind,
+)
 from bitlane.types import Precision, Priority, PriorityName, Profile, Task
 
 __all__ = [
@@ -33,13 +41,20 @@ __all__ = [
     "IssuedKey",
     "Limits",
     "PoolStatus",
+    "QueueStatus",
     "Quota",
     "QuotaState",
+    "RequestOutcome",
+    "RequestState",
+    "RequestStatus",
+    "RequestStory",
     "Scope",
     "ScopeName",
     "Tenant",
     "TenantState",
     "TenantStateName",
+    "Transition",
+    "TransitionKind",
     "UsageDimension",
     "UsageDimensionName",
     "UsageInterval",
@@ -198,6 +213,17 @@ class UsageRow:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """What waits in a pool at one priority."""
+
+    priority: Priority
+    waiting: int
+    """Requests."""
+    oldest_wait: float | None
+    """Seconds for which the oldest has waited, since it last entered the queue; None: none waits."""
+
+
+@dataclass(frozen=True, slots=True)
 class PoolStatus:
     """A pool as an operator sees it."""
 
@@ -216,6 +242,8 @@ class PoolStatus:
     """Estimated prompt and expected output tokens of what waits."""
     tokens_per_second: float | None
     """Measured while work waited, in tokens as above; None: not known."""
+    queues: Sequence[QueueStatus] = ()
+    """What waits, most urgent first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,11 @@ class Channels:
         """The number of the current target."""
         return self._current
 
+    @property
+    def target(self) -> str:
+        """The current target."""
+        return self._address.targets[self._current]
+
     def stub(self) -> "Stub":
         """Calls to the current target. RuntimeError after close, in another event loop, or after a fork."""
         return self._current_stubs()[1]

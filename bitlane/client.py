@@ -244,12 +244,13 @@ class AsyncClient:
         limit = self._timeout if timeout is None else timeout
         exchange = Exchange(self._line, request, request_id, next_index, limit, self._pairs(metadata))
 
-        async def cancel() -> Cancellation:
-            return await self.cancel(request_id, metadata=metadata)
+        async def cancel(timeout: float | None = None) -> Cancellation:
+            traced = {**exchange.trace_headers, **(metadata or {})}
+            return await self.cancel(request_id, timeout=timeout, metadata=traced)
 
         async def cancel_quietly() -> None:
             try:
-                await self.cancel(request_id, timeout=defaults.CLOSE_TIMEOUT, metadata=metadata)
+                await cancel(defaults.CLOSE_TIMEOUT)
             except (BitlaneError, RuntimeError):
                 # Best effort: the caller is leaving, and without the server there is nothing to end.
                 return

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -12,6 +13,7 @@ from bitlane import convert
 from bitlane.deadline import Deadline
 from bitlane.errors import Aborted, BitlaneError, InternalError, NotFound, Unavailable
 from bitlane.line import Line, Metadata, guarded
+from bitlane.tracing import ReplySpan
 from bitlane.types import Accepted, Delta, Finished
 from bitlane.v1 import inference_pb2 as pb
 
@@ -47,6 +49,7 @@ class Exchange:
         self._restarts = 0
         self._broken_at = 0.0
         self._continuing = False
+        self._span: ReplySpan | None = None
         self.request_id = request_id
         self.next_index = next_index
         self.accepted = False
@@ -58,13 +61,35 @@ class Exchange:
         if self._deadline is None:
             self._deadline = Deadline(self._timeout)
             self._loop = asyncio.get_running_loop()
+        if self._span is None:
+            self._span = ReplySpan(self._request, self.request_id)
+        try:
+            event = await self._next(self._deadline)
+        except BaseException as error:
+            self._span.fail(error)
+            raise
+        self._span.tell(event)
+        return event
+
+    @property
+    def trace_headers(self) -> Mapping[str, str]:
+        """Metadata that puts another call about this reply into its trace; empty where there is none."""
+        return {} if self._span is None else self._span.headers
+
+    def leave(self) -> None:
+        """Hangs up for good."""
+        self.hang_up()
+        if self._span is not None:
+            self._span.fail(None)
+
+    async def _next(self, deadline: Deadline) -> Event:
         while True:
             try:
-                event = self._admit(await self._read(self._deadline))
+                event = self._admit(await self._read(deadline))
             except BitlaneError as error:
                 self.hang_up()
                 self.between_attempts = True
-                await self._recover(error, self._deadline)
+                await self._recover(error, deadline)
             except BaseException:
                 self.hang_up()
                 raise
@@ -82,6 +107,9 @@ class Exchange:
 
     def __del__(self) -> None:
         # A stream that was dropped without `close`: gRPC's own tasks would keep its call alive until the deadline.
+        span: ReplySpan | None = getattr(self, "_span", None)
+        if span is not None:
+            span.fail(None)
         call, loop = getattr(self, "_call", None), getattr(self, "_loop", None)
         if call is not None and loop is not None and not loop.is_closed():
             # This may be any thread.
@@ -110,10 +138,20 @@ class Exchange:
         self._target = self._line.channels.current
         self.between_attempts = False
         self._continuing = self.accepted
+        metadata = self._traced_metadata()
         if self._request is not None and not self.accepted:
-            return stub.Generate(self._request, timeout=timeout, metadata=self._metadata)
+            return stub.Generate(self._request, timeout=timeout, metadata=metadata)
         resume = pb.ResumeRequest(request_id=self.request_id, next_index=self.next_index)
-        return stub.Resume(resume, timeout=timeout, metadata=self._metadata)
+        return stub.Resume(resume, timeout=timeout, metadata=metadata)
+
+    def _traced_metadata(self) -> Metadata:
+        """The caller's, with the trace that the reply belongs to, unless the caller named one."""
+        if self._span is None:
+            return self._metadata
+        self._span.sent_to(self._line.channels.target)
+        if any(name == "traceparent" for name, _ in self._metadata):
+            return self._metadata
+        return [*self._metadata, *self._span.headers.items()]
 
     def _admit(self, message: pb.GenerateEvent) -> Event | None:
         """Checks an event against what came before. None: nothing new for the caller."""

@@ -127,7 +127,7 @@ class AsyncStream:
         if self._closed:
             return
         self._closed = True
-        self._exchange.hang_up()
+        self._exchange.leave()
         given_up = self._failure is not None and self._failure.reason != _INTERRUPTED
         if self._exchange.between_attempts and not given_up and self._cancel_quietly is not None:
             await self._cancel_quietly()

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TypeAlias, TypeVar
 
 from bitlane.admin import AsyncAdmin, AsyncDeadLetters, AsyncWorkers
+from bitlane.admin_requests import AsyncRequests
 from bitlane.admin_room import AsyncPages
 from bitlane.admin_tenants import AsyncKeys, AsyncTenants
 from bitlane.admin_types import (
@@ -26,6 +27,7 @@ from bitlane.admin_types import (
     WorkerStatus,
 )
 from bitlane.background import BackgroundLoop
+from bitlane.request_types import RequestStatus, RequestStory
 
 _Item = TypeVar("_Item")
 _Running: TypeAlias = Callable[[], BackgroundLoop]
@@ -130,6 +132,22 @@ class Workers:
         self._running().run(self._workers.quarantine(pool, worker))
 
 
+class Requests:
+    """Single requests, without their content; see `AsyncRequests`."""
+
+    def __init__(self, requests: AsyncRequests, running: _Running) -> None:
+        self._requests = requests
+        self._running = running
+
+    def recent(self, *, tenant: str = "", limit: int = 100) -> list[RequestStatus]:
+        """The requests that were admitted last, as they are now, newest first."""
+        return self._running().run(self._requests.recent(tenant=tenant, limit=limit))
+
+    def story(self, request_id: str, *, tenant: str = "") -> RequestStory:
+        """What happened to a request, whether it waits, runs or has ended. Raises NotFound."""
+        return self._running().run(self._requests.story(request_id, tenant=tenant))
+
+
 class DeadLetters:
     """Requests that failed on every attempt; see `AsyncDeadLetters`."""
 
@@ -159,6 +177,7 @@ class Admin:
         self.tenants = Tenants(admin.tenants, running)
         self.keys = Keys(admin.keys, running)
         self.workers = Workers(admin.workers, running)
+        self.requests = Requests(admin.requests, running)
         self.dead_letters = DeadLetters(admin.dead_letters, running)
 
     def quota(self, tenant: str = "", *, key: str = "") -> list[QuotaState]:

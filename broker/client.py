@@ -14,4 +14,6 @@ class Broker(RouterCalls, WorkerCalls, OperatorCalls):
     answered as the first, and what a lost claim gave out returns when the lease runs out.
 
     Calls made at the same time share a round trip. `scripts` replaces the transitions, for instance with another clock.
+    `on_round_trip` is called with the seconds of each round trip, blocking commands apart, and the kind of what went
+    wrong: empty, `unavailable`, `closed`, or the code of an error reply.
     """

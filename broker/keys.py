@@ -14,7 +14,10 @@ from broker.types import Interval, RequestRef
 _LAYOUT = {
     "request": "req:%s",
     "log": "log:%s",
+    "story": "story:%s",
+    "recent": "recent",
     "queue": "q:%s:%s",
+    "waiting": "waiting:%s",
     "fair": "fair:%s",
     "fair_batch": "fair:%s:batch",
     "lease": "lease:%s",
@@ -66,10 +69,25 @@ def log(shard: int, ref: RequestRef) -> str:
     return _key(shard, "log", member(ref))
 
 
+def story(shard: int, ref: RequestRef) -> str:
+    """List: what happened to a request, and when. Expires with its log."""
+    return _key(shard, "story", member(ref))
+
+
+def recent(shard: int) -> str:
+    """List: the requests that were admitted last, newest first. Capped."""
+    return _key(shard, "recent")
+
+
 @_cached
 def queue(shard: int, pool: str, tenant: str) -> str:
     """Sorted set: waiting requests of a tenant in a pool by priority, then arrival."""
     return _key(shard, "queue", _pool(pool), _name(tenant, "tenant"))
+
+
+def waiting(shard: int, pool: str) -> str:
+    """Sorted set: waiting requests of a pool by priority, then by when they began to wait."""
+    return _key(shard, "waiting", _pool(pool))
 
 
 def fair(shard: int, pool: str) -> str:
@@ -94,7 +112,7 @@ def bell(shard: int, pool: str) -> str:
 
 
 def pool(shard: int, pool: str) -> str:
-    """Hash: arrivals, claims, what waits and the tenants' weights by class, virtual clocks, the rate."""
+    """Hash: arrivals, claims, waiting tokens and the tenants' weights by class, virtual clocks, the rate."""
     return _key(shard, "pool", _pool(pool))
 
 

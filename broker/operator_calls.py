@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from broker import keys, replies
 from broker.letters import read_letters
 from broker.shards import Shards
+from broker.story import RequestView, Story, read_recent, read_story
 from broker.submit import bounds_of, check_limits
 from broker.types import AccountState, DeadLetter, Directive, Interval, Limits, Page, RequestRef, UsageRow
 from broker.usage import read_usage
@@ -29,6 +30,19 @@ class OperatorCalls(Shards):
         return replies.account_state(
             await self._shards[shard].run("account", [keys.account_hash(shard, tenant, key, model)], *rates)
         )
+
+    async def story(self, ref: RequestRef) -> Story:
+        """What happened to a request so far, for as long as its log lives. Raises RequestNotFound."""
+        shard = self.shard_of(ref.tenant)
+        return await read_story(self._shards[shard], shard, ref)
+
+    async def recent(self, limit: int = 100, tenant: str | None = None) -> list[RequestView]:
+        """Requests that were admitted last, of a tenant or of all, newest first, as they are now.
+
+        Of each shard's last 200 or so, those that are still known: an ended one is forgotten after its resume window.
+        """
+        shards = range(self.options.shards) if tenant is None else [self.shard_of(tenant)]
+        return await read_recent({shard: self._shards[shard] for shard in shards}, limit, tenant)
 
     async def direct(self, pool: str, worker: str, directive: Directive) -> None:
         """Says what a worker shall do; it obeys with its next heartbeat, also after a restart under its name."""

@@ -23,6 +23,7 @@ from broker.types import (
     LeaseEnded,
     Outcome,
     PoolState,
+    Priority,
     Reclaimed,
     Usage,
     WorkerInfo,
@@ -69,13 +70,14 @@ def written(reply: Reply, index: int) -> Held:
 
 
 def claim(reply: Reply, pool: str, worker: str) -> Claim:
-    ref, epoch, attempt, remaining_ms, job, chunks = array(reply)
+    ref, epoch, attempt, remaining_ms, job, chunks, waited_ms = array(reply)
     return Claim(
         lease=Lease(keys.parse_member(cast("bytes", ref)), pool, worker, integer(epoch)),
         job=cast("bytes", job),
         attempt=integer(attempt),
         chunks=tuple(strings(chunks)),
         remaining_ms=None if integer(remaining_ms) < 0 else integer(remaining_ms),
+        waited_ms=integer(waited_ms),
     )
 
 
@@ -145,9 +147,17 @@ def account_state(reply: Reply) -> AccountState:
 def pool_state(pool: str, workers: tuple[WorkerInfo, ...], shards: Sequence[Reply]) -> PoolState:
     """The answers of lua/pool.lua of all shards, summed."""
     parts = [array(shard) for shard in shards]
-    waiting, waiting_tokens, running = (sum(integer(part[place]) for part in parts) for place in range(3))
-    rates = [float(text(part[3])) for part in parts if part[3] is not None]
-    return PoolState(pool, workers, waiting, running, waiting_tokens, sum(rates) if rates else None)
+    rates = [float(text(part[2])) for part in parts if part[2] is not None]
+    by_priority = list(enumerate(Priority))
+    return PoolState(
+        pool=pool,
+        workers=workers,
+        waiting_by_priority={p: sum(integer(part[3 + 2 * n]) for part in parts) for n, p in by_priority},
+        oldest_ms_by_priority={p: max(integer(part[4 + 2 * n]) for part in parts) for n, p in by_priority},
+        running=sum(integer(part[1]) for part in parts),
+        waiting_tokens=sum(integer(part[0]) for part in parts),
+        tokens_per_s=sum(rates) if rates else None,
+    )
 
 
 def before_entry(entry_id: str) -> str:

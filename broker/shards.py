@@ -9,7 +9,7 @@ from broker.blocking import BlockingCalls
 from broker.documents import Documents
 from broker.endpoint import parse_endpoint
 from broker.options import BrokerOptions
-from broker.pipeline import Pipeline
+from broker.pipeline import OnRoundTrip, Pipeline
 from broker.registry import Registry
 from broker.scripts import Script, load_scripts
 
@@ -17,15 +17,20 @@ from broker.scripts import Script, load_scripts
 class Shards:
     """Holds the connections; see `broker.Broker`."""
 
-    def __init__(self, options: BrokerOptions, scripts: dict[str, Script] | None = None) -> None:
+    def __init__(
+        self,
+        options: BrokerOptions,
+        scripts: dict[str, Script] | None = None,
+        on_round_trip: OnRoundTrip | None = None,
+    ) -> None:
         endpoint = parse_endpoint(options)
         scripts = scripts if scripts is not None else load_scripts(options)
         self.options = options
-        self._shards = [Pipeline(endpoint, scripts, options.timeout_s) for _ in range(options.shards)]
-        self._registry_pipeline = Pipeline(endpoint, scripts, options.timeout_s)
+        self._shards = [Pipeline(endpoint, scripts, options.timeout_s, on_round_trip) for _ in range(options.shards)]
+        self._registry_pipeline = Pipeline(endpoint, scripts, options.timeout_s, on_round_trip)
         self._registry = Registry(self._registry_pipeline, options)
         # A connection of its own: a cluster may keep the documents on another node than the registry.
-        self._documents_pipeline = Pipeline(endpoint, scripts, options.timeout_s)
+        self._documents_pipeline = Pipeline(endpoint, scripts, options.timeout_s, on_round_trip)
         self.documents = Documents(self._documents_pipeline)
         self.audit = Audit(self._documents_pipeline)
         self._blocking = [BlockingCalls(pipeline, options.timeout_s) for pipeline in self._shards]

@@ -1,5 +1,6 @@
 """What goes into and comes out of the broker. Bodies are opaque bytes: the broker knows no protobuf."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Generic, TypeVar
@@ -136,6 +137,7 @@ class Claim:
     attempt: int  # 1 for the first worker
     chunks: tuple[bytes, ...]  # already logged by earlier attempts
     remaining_ms: int | None  # until the deadline
+    waited_ms: int  # since it last entered the queue
 
 
 class Held(Enum):
@@ -347,10 +349,16 @@ class PoolState:
 
     pool: str
     workers: tuple[WorkerInfo, ...]
-    waiting: int
+    waiting_by_priority: Mapping[Priority, int]  # of every priority
+    oldest_ms_by_priority: Mapping[Priority, int]  # for how long the oldest has waited, this time; 0 when none waits
     running: int  # leases
     waiting_tokens: int  # estimated prompt and output tokens of what waits
     tokens_per_s: float | None  # of the same kind, measured while work waited; None: not known
+
+    @property
+    def waiting(self) -> int:
+        """Requests of all priorities."""
+        return sum(self.waiting_by_priority.values())
 
 
 class BrokerError(Exception):

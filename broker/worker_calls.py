@@ -6,6 +6,7 @@ from functools import partial
 from broker import keys, replies
 from broker.feed import Feed
 from broker.options import BrokerOptions
+from broker.pipeline import OnRoundTrip
 from broker.scripts import Script
 from broker.shards import Shards
 from broker.signals import read_endings, wait_for_any
@@ -15,8 +16,13 @@ from broker.types import Claim, Directive, Held, Lease, LeaseEnded, Outcome, Rec
 class WorkerCalls(Shards):
     """See `broker.Broker`."""
 
-    def __init__(self, options: BrokerOptions, scripts: dict[str, Script] | None = None) -> None:
-        super().__init__(options, scripts)
+    def __init__(
+        self,
+        options: BrokerOptions,
+        scripts: dict[str, Script] | None = None,
+        on_round_trip: OnRoundTrip | None = None,
+    ) -> None:
+        super().__init__(options, scripts, on_round_trip)
         self._first_shard = 0  # where the next claim starts
 
     async def claim(self, pool: str, worker: str, profile: bytes, limit: int) -> list[Claim]:

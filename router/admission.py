@@ -21,10 +21,13 @@ from router.features import estimate_prompt_tokens, extract_features, wanted_pri
 from router.identity.caller import Caller
 from router.job import digest_of, make_job, output_tokens
 from router.limit_faults import deadline_unreachable, over_limit, pool_full, what_to_lower
+from router.observation import tell_decision, tell_request
 from router.rulebook import Rulebook
 from router.shadow import Shadows
 from router.throttle import Throttle
 from router.validation import Bounds, check_request
+from telemetry.calls import ServedCall
+from telemetry.spans import Span
 
 _REFUSAL_CODES = {
     RefusalReason.PRECISION_NOT_ALLOWED: grpc.StatusCode.PERMISSION_DENIED,
@@ -54,6 +57,7 @@ class Admitted:
     checked: Checked
     submission: Submission
     admission: job_pb2.Admission
+    submitting: Span  # from the making of the job until the broker has it
 
 
 class Admission:
@@ -78,23 +82,27 @@ class Admission:
         self._max_request_s = max_request_s
         self._throttle = Throttle()
 
-    def check(self, request: pb.GenerateRequest, caller: Caller, tenant: Tenant, path: str) -> Checked:
+    def check(
+        self, request: pb.GenerateRequest, caller: Caller, tenant: Tenant, path: str, watch: ServedCall
+    ) -> Checked:
         """Finds all that is wrong with the request itself.
 
         Args:
             path: prefix of field paths in errors.
+            watch: told of it.
 
         Raises:
             Fault: INVALID_ARGUMENT, or NOT_FOUND for the model.
         """
-        model = self._config.models_by_name.get(request.model)
-        if model is not None and not tenant.may_use(model.name):
-            model = None
-        violations = check_request(request, Bounds(model.context_tokens) if model else None, path)
-        if violations:
-            raise invalid(violations)
-        if model is None:
-            raise unknown_model(request.model)
+        with watch.stage("validate"):
+            model = self._config.models_by_name.get(request.model)
+            if model is not None and not tenant.may_use(model.name):
+                model = None
+            violations = check_request(request, Bounds(model.context_tokens) if model else None, path)
+            if violations:
+                raise invalid(violations)
+            if model is None:
+                raise unknown_model(request.model)
         accounts = self._directory.accounts(tenant, caller.key, caller.quota, model.name)
         return Checked(request, path, caller, tenant, model, estimate_prompt_tokens(request), accounts)
 
@@ -104,24 +112,29 @@ class Admission:
         over = self._throttle.refusal(checked.tenant.id, checked.accounts, tokens)
         return over_limit(checked.tenant.id, over, self._config.currency) if over else None
 
-    def admit(self, checked: Checked, *, timeout_s: float | None, trace: tuple[str, str] = ("", "")) -> Admitted:
+    def admit(self, checked: Checked, *, timeout_s: float | None, watch: ServedCall) -> Admitted:
         """Makes the submission of a request.
 
         Args:
             timeout_s: until the client's deadline; None when it has none.
-            trace: W3C traceparent and tracestate of the caller.
+            watch: told of it.
 
         Raises:
             Fault: why no pool serves it.
         """
         request, tenant, model = checked.request, checked.tenant, checked.model
-        features = self._features(checked)
-        policy, gates, pools = self._rulebook.for_decision(tenant, model)
-        outcome = decide(features, policy, gates, pools)
-        self._shadows.observe(tenant.id, features, gates, pools, outcome)
-        decision = _accept(outcome, checked.path)
-        request_id = request.request_id or f"req-{secrets.token_hex(12)}"
-        job = make_job(request, request_id, tenant, model, features, trace)
+        with watch.stage("classify"):
+            features = self._features(checked)
+        with watch.stage("decide"):
+            policy, gates, pools = self._rulebook.for_decision(tenant, model)
+            outcome = decide(features, policy, gates, pools)
+            self._shadows.observe(tenant.id, features, gates, pools, outcome)
+            decision = _accept(outcome, checked.path)
+        ref = RequestRef(tenant.id, request.request_id or f"req-{secrets.token_hex(12)}")
+        tell_decision(watch, request, decision)
+        tell_request(watch, request, ref, features.priority)
+        submitting = watch.submit(decision.pool, ref.request_id)
+        job = make_job(request, ref.request_id, tenant, model, features, submitting.context)
         admission = job_pb2.Admission(
             decision=decision_message(decision),
             disconnect_grace_ms=request.disconnect_grace.ToMilliseconds(),
@@ -129,7 +142,7 @@ class Admission:
         timeout_s = min(timeout_s, self._max_request_s) if timeout_s is not None else self._max_request_s
         price = model.prices[decision.precision]
         submission = Submission(
-            ref=RequestRef(tenant.id, request_id),
+            ref=ref,
             pool=decision.pool,
             digest=digest_of(request),
             job=job.SerializeToString(),
@@ -148,7 +161,7 @@ class Admission:
             accounts=checked.accounts,
             pool_max_waiting=model.by_precision[decision.precision].max_waiting,
         )
-        return Admitted(checked, submission, admission)
+        return Admitted(checked, submission, admission, submitting)
 
     def refusal(self, admitted: Admitted, result: SubmitResult, asked_at: float) -> Fault:
         """What the client is told when the broker did not take a request.
@@ -172,14 +185,16 @@ class Admission:
                 lower = what_to_lower(submission, over, checked.path, prompt)
                 return over_limit(checked.tenant.id, over, self._config.currency, lower)
 
-    def explain(self, checked: Checked) -> pb.ExplainResponse:
-        """The decision with its steps, nothing submitted.
+    def explain(self, checked: Checked, watch: ServedCall) -> pb.ExplainResponse:
+        """The decision with its steps, nothing submitted; `watch` is told of it.
 
         Raises:
             Fault: why no pool serves it.
         """
-        features = self._features(checked)
-        outcome, steps = explain(features, *self._rulebook.for_decision(checked.tenant, checked.model))
+        with watch.stage("classify"):
+            features = self._features(checked)
+        with watch.stage("decide"):
+            outcome, steps = explain(features, *self._rulebook.for_decision(checked.tenant, checked.model))
         messages = step_messages(steps)
         wanted = wanted_priority(checked.request)
         if features.priority is not wanted:

@@ -17,6 +17,7 @@ from precision.profile import Precision
 from precision.tasks import Task
 from router.identity.config import IdentityConfig
 from router.seeds import LimitsConfig, Name, OperatorConfig, Part, TenantConfig
+from telemetry.tenants import MOST
 
 # Of requests that a tenant may have waiting, and a pool, unless the file says otherwise: no queue is endless.
 _QUEUED_REQUESTS = 256
@@ -96,6 +97,13 @@ class ModelConfig(Part):
         return {precision: pool.price.price for precision, pool in self.by_precision.items()}
 
 
+class TelemetryConfig(Part):
+    """What is told of requests beyond what the environment says (docs/observability.md)."""
+
+    # Those that metrics tell apart; all others share the label `other`, for the number of series is bounded.
+    tenants: tuple[Name, ...] = Field(default=(), max_length=MOST)
+
+
 class Defaults(Part):
     """For tenants that set nothing else."""
 
@@ -111,6 +119,7 @@ class Config(Part):
     tenants: tuple[TenantConfig, ...] = ()
     operators: tuple[OperatorConfig, ...] = ()
     identity: IdentityConfig = IdentityConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
@@ -133,6 +142,15 @@ class Config(Part):
     @cached_property
     def models_by_name(self) -> Mapping[str, ModelConfig]:
         return {model.name: model for model in self.models}
+
+    @cached_property
+    def pool_prices(self) -> Mapping[str, tuple[Price, Price]]:
+        """Of one token in each pool, and of the same token in FP8, by the pool's name."""
+        return {
+            model.pool_names[precision]: (price, model.prices.get(Precision.FP8, price))
+            for model in self.models
+            for precision, price in model.prices.items()
+        }
 
     @cached_property
     def default_limits(self) -> Limits:

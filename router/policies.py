@@ -33,6 +33,11 @@ class PolicyBook:
         live = self._live.get(tenant)
         return live.policy if live else _DEFAULT
 
+    def version(self, tenant: str) -> int:
+        """0: the product's default acts."""
+        live = self._live.get(tenant)
+        return live.document.version if live else 0
+
     def load(self, key: str, document: Document) -> None:
         if not document.text:  # its tenant was deleted
             self._live.pop(key, None)

@@ -22,6 +22,7 @@ from router.faults import Fault, Violation, broker_unavailable, internal, invali
 from router.identity.authentication import Context
 from router.identity.caller import Caller
 from router.scopes import SCOPES, Scope
+from telemetry.calls import RouterTelemetry, ServedCall
 
 _log = structlog.get_logger("bitlane.router")
 
@@ -36,6 +37,7 @@ class Call:
 
     caller: Caller
     context: Context
+    watch: ServedCall
     request_id: str = ""  # told in errors and logs once it is known
 
     @property
@@ -49,16 +51,9 @@ class Call:
         """Streams one message; waits while the client's window is full."""
         await self.context.write(message.SerializeToString())
 
-    def metadata(self, key: str) -> str:
-        """A text entry of the caller's metadata; empty when there is none."""
-        for name, value in self.context.invocation_metadata() or ():
-            if name == key and isinstance(value, str):
-                return value
-        return ""
-
 
 def service_handler(
-    service: ServiceDescriptor, rooms: Sequence[object], authenticate: Authenticate
+    service: ServiceDescriptor, rooms: Sequence[object], authenticate: Authenticate, telemetry: RouterTelemetry
 ) -> grpc.GenericRpcHandler:
     """Serves every method of the service by the method of the same name in snake_case that one of the rooms has.
 
@@ -67,7 +62,7 @@ def service_handler(
     scopes = SCOPES[service.full_name]
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
     for method in service.methods:
-        handle = _handler(method, _implementation(rooms, method), authenticate, scopes[method.name])
+        handle = _handler(method, _implementation(rooms, method), authenticate, scopes[method.name], telemetry)
         if method.server_streaming:
             handlers[method.name] = grpc.unary_stream_rpc_method_handler(handle)
         else:
@@ -84,33 +79,46 @@ def _implementation(rooms: Sequence[object], method: MethodDescriptor) -> Method
     raise LookupError(f"{method.full_name} is served by nobody")
 
 
-def _handler(method: MethodDescriptor, implementation: Method, authenticate: Authenticate, scope: Scope) -> Any:
+def _handler(
+    method: MethodDescriptor,
+    implementation: Method,
+    authenticate: Authenticate,
+    scope: Scope,
+    telemetry: RouterTelemetry,
+) -> Any:
     parse = GetMessageClass(method.input_type).FromString
+    name = f"{method.containing_service.full_name}/{method.name}"
 
     async def handle(data: bytes, context: Context) -> bytes | None:
         start = time.perf_counter()
+        watch = telemetry.call(name, context.invocation_metadata() or ())
         call: Call | None = None
-        code = "CANCELLED"
+        code, reason = "CANCELLED", ""
         try:
-            call = Call(authenticate(context), context)
+            call = Call(authenticate(context), context, watch)
+            watch.tenant = call.caller.tenant.id if call.caller.tenant else ""
             call.caller.require(scope)
             response = await implementation(_parse(parse, data, method), call)
             code = "OK"
             return None if response is None else response.SerializeToString()
         except Exception as error:
             fault = _fault(error, method)
-            code = fault.code.name
+            code, reason = fault.code.name, fault.reason
             await _abort(context, fault, call.request_id if call else "")
             return None
         finally:
+            watch.end(code, reason)
             _log.info(
                 "rpc.end",
                 method=method.name,
                 code=code,
-                tenant=call.caller.tenant.id if call and call.caller.tenant else "",
+                reason=reason,
+                tenant=watch.tenant,
                 key=call.caller.key if call else "",
                 request_id=call.request_id if call else "",
                 ms=round((time.perf_counter() - start) * 1000, 1),
+                **watch.figures,
+                **watch.ids,
             )
 
     return handle

@@ -8,7 +8,7 @@ class Scope(StrEnum):
     """What a key may be used for."""
 
     INFER = "infer"  # generate, resume, cancel
-    READ = "read"  # models, explanations, policies, gates, quotas, usage
+    READ = "read"  # models, explanations, policies, gates, quotas, usage, what became of requests
     ADMIN = "admin"  # manage the tenant's keys, policy and dead letters
     OPERATE = "operate"  # manage the service: tenants, gates, pools and workers
 
@@ -41,6 +41,8 @@ SCOPES: Mapping[str, Mapping[str, Scope]] = {
         "RevokeApiKey": Scope.ADMIN,
         "GetQuotaState": Scope.READ,
         "GetUsage": Scope.READ,
+        "ListRecentRequests": Scope.READ,
+        "GetRequestStory": Scope.READ,
         "ListPools": Scope.OPERATE,
         "ListWorkers": Scope.OPERATE,
         "SetWorkerState": Scope.OPERATE,

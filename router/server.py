@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import secrets
-import socket
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -34,6 +32,7 @@ from router.identity.authentication import Authentication
 from router.identity.certificates import Certificates
 from router.identity.key_ring import key_ring
 from router.identity.tokens import Issuer, Tokens
+from router.observation import observe
 from router.policies import POLICY, SHADOW, PolicyBook, ShadowBook
 from router.policy_service import PolicyService
 from router.pools import PoolWatch
@@ -44,6 +43,8 @@ from router.service import InferenceService
 from router.settings import RouterSettings
 from router.shadow import Shadows
 from router.tls import TlsFault, server_credentials
+from telemetry.calls import RouterTelemetry
+from telemetry.log_settings import LogSettings, follow_log_settings
 
 _log = structlog.get_logger("bitlane.router")
 _SERVICES = (
@@ -70,14 +71,17 @@ _OPTIONS: list[tuple[str, int]] = [
 
 
 @asynccontextmanager
-async def serve(settings: RouterSettings, config: Config) -> AsyncGenerator[int]:
+async def serve(settings: RouterSettings, config: Config, name: str, telemetry: RouterTelemetry) -> AsyncGenerator[int]:
     """Runs a router; yields the port it listens on. Leaving drains it.
+
+    Args:
+        name: unique among the routers.
 
     Raises:
         OSError: the address cannot be listened on.
     """
-    name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    async with Broker(settings.broker_options()) as broker, broker.inbox(name) as inbox:
+    broker_options = settings.broker_options()
+    async with Broker(broker_options, on_round_trip=telemetry.round_trip) as broker, broker.inbox(name) as inbox:
         pools = PoolWatch(broker, config)
         relay = Relay(broker, name, settings.stream_buffer_bytes)
         directory = Directory(config.operators, config.default_limits)
@@ -91,7 +95,8 @@ async def serve(settings: RouterSettings, config: Config) -> AsyncGenerator[int]
         shadows = Shadows(shadow_book, broker.documents)
         classify = load_classifier()
         admission = Admission(config, directory, rulebook, shadows, classify, name, settings.max_request_s)
-        service = InferenceService(broker, admission, relay, pools, settings.merge_ms)
+        service = InferenceService(broker, admission, relay, pools, config.pool_prices, settings.merge_ms)
+        observe(telemetry, config, relay, rulebook)
         server = grpc.aio.server(options=_OPTIONS)
         gates = GateDesk(config, rulebook, broker.documents, documents)
         policies = PolicyService(config, directory, rulebook, broker.documents, documents, shadows, gates, classify)
@@ -101,7 +106,7 @@ async def serve(settings: RouterSettings, config: Config) -> AsyncGenerator[int]
         identify = Authentication(directory, [ApiKeys(directory), tokens, certificates])
         rooms: tuple[list[object], ...] = ([service], [policies], admin_rooms(config, directory, broker, documents))
         server.add_generic_rpc_handlers(
-            [service_handler(each, served_by, identify) for each, served_by in zip(_SERVICES, rooms, strict=True)]
+            [service_handler(each, room, identify, telemetry) for each, room in zip(_SERVICES, rooms, strict=True)]
         )
         healthiness = HealthServicer()
         add_HealthServicer_to_server(healthiness, server)
@@ -119,8 +124,12 @@ async def serve(settings: RouterSettings, config: Config) -> AsyncGenerator[int]
             _keep_running("pools", pools.run()),
             _keep_running("documents", documents.run()),
             _keep_running("shadows", shadows.run()),
+            _keep_running("event loop", telemetry.watch_event_loop()),
             *(_keep_running(f"keys of {issuer.config.name}", issuer.ring.run()) for issuer in issuers),
         ]
+        if settings.log_settings_file is not None:
+            following = follow_log_settings(settings.log_settings_file, LogSettings(settings.log_level))
+            background.append(_keep_running("log settings", following))
         await server.start()
         await _set_health(healthiness, health_pb2.HealthCheckResponse.SERVING)
         _log.info("router.ready", router=name, port=port)

@@ -54,6 +54,9 @@ class RouterSettings(BrokerSettings):
     reflection: bool = Field(default=True, description="serve gRPC reflection")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: LogFormat = "auto"
+    log_settings_file: Path | None = Field(
+        default=None, description='JSON file that may say {"level": ..., "request_share": 0 to 1}; followed at run time'
+    )
 
     @classmethod
     def from_command_line(cls) -> "RouterSettings":

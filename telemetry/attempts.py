@@ -152,6 +152,10 @@ class Attempt:
             where = self.span.where if self.span.recording else None
             self._worker.prefill.record(seconds, (self._worker.pool,), where)
 
+    def fenced(self) -> None:
+        """Tells that the broker refused a write of this attempt."""
+        self._worker.fenced()
+
     def end(
         self,
         outcome: str,

@@ -5,7 +5,7 @@ decide, submit, relay) are opened where the work is done, in a `with` statement.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from opentelemetry.trace import SpanContext, SpanKind
@@ -15,12 +15,10 @@ from telemetry.context import TraceContext
 from telemetry.instruments import Labels
 from telemetry.process import ProcessMetrics
 from telemetry.setup import Telemetry
-from telemetry.spans import Span
+from telemetry.spans import SERVER_FAULTS, Span
 from telemetry.tenants import TenantLabels
 
 PROVIDER = "bitlane"
-# A server's span is an error where the server is at fault; the conventions for RPC list these codes.
-_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 _BAD_ENDINGS = ("not_migratable", "attempts_exhausted")
 _GENERATING = ("/Generate", "/Complete")
 _NANOS = 1e-9
@@ -70,7 +68,10 @@ class RouterTelemetry(ProcessMetrics):
 class ServedCall:
     """One RPC. Ends with `end`, once, whatever happened."""
 
-    __slots__ = ("_accepted", "_began", "_first", "_generation", "_method", "_router", "_served", "span", "tenant")
+    __slots__ = (
+        *("_accepted", "_began", "_figures", "_first", "_generation", "_method", "_router", "_served"),
+        *("span", "tenant"),
+    )
 
     def __init__(self, router: RouterTelemetry, method: str, caller: TraceContext) -> None:
         self._began = time.perf_counter()
@@ -80,16 +81,32 @@ class ServedCall:
         self._served: Labels | None = None  # model, pool, tenant
         self._first: float | None = None
         self._accepted = False
+        self._figures: dict[str, str | int | float] = {}
         self.span = router.spans.serve(method, caller, {"rpc.system.name": "grpc", "rpc.method": method})
         """The server's span. Attributes beyond those set here: `if call.span.recording: call.span.set({...})`."""
         self.tenant = ""
         """To be set as soon as the caller is known."""
 
     @property
+    def streams(self) -> bool:
+        """Whether the reply is streamed."""
+        return not self._method.endswith("/Complete")
+
+    @property
+    def pool(self) -> str:
+        """Of the request that counts here; empty when none does, or it has ended."""
+        return self._served[1] if self._served else ""
+
+    @property
     def ids(self) -> dict[str, str]:
         """trace_id and span_id for the log line; empty where there is no trace."""
         where = self.span.where
         return {} if where is None else {"trace_id": f"{where.trace_id:032x}", "span_id": f"{where.span_id:016x}"}
+
+    @property
+    def figures(self) -> Mapping[str, str | int | float]:
+        """What the log line of a generation tells: where it ran and why, how it ended, its tokens and times."""
+        return self._figures
 
     def stage(self, name: Literal["validate", "classify", "decide"]) -> Span:
         """A step of the admission, for a `with` statement around it."""
@@ -118,6 +135,7 @@ class ServedCall:
         router.decisions.add(1, (model, precision, task, reason))
         if source == "classifier":
             router.confidence.record(confidence, (task,))
+        self._figures = {"pool": pool, "decision": reason, "task": task}
         if self.span.recording:
             self.span.set(
                 {
@@ -141,6 +159,10 @@ class ServedCall:
         self._served = self._router.served(model, pool, self.tenant)
         if self.span.recording:
             self.span.set({"gen_ai.request.model": model, "bitlane.pool": pool})
+
+    def joined(self) -> None:
+        """Tells that the call goes on with a request of the same id that another call began, and which counts there."""
+        self._served = self._generation = None
 
     def submit(self, pool: str, request_id: str) -> Span:
         """From making the job until Redis has it. The job carries this span's `context`, recorded or not."""
@@ -169,6 +191,7 @@ class ServedCall:
             return
         self._first = time.perf_counter()
         seconds = self._first - self._began
+        self._figures["first_token_ms"] = round(seconds * 1000, 1)
         if self._generation:
             self._router.first_token.record(seconds, self._generation, self._exemplar)
         if self.span.recording:
@@ -185,17 +208,24 @@ class ServedCall:
         cost_nanos: int = 0,
         fp8_cost_nanos: int = 0,
     ) -> None:
-        """Tells how the request ended: once, by the router that saw it end."""
+        """Tells how the request ended. Only the first time counts, at the router that saw it end."""
         if self._generation:
             self._measure(self._generation, outcome, output_tokens)
         if self._served:
             router, served = self._router, self._served
+            self._served = self._generation = None
             router.requests.add(1, (*served, outcome))
             router.tokens.add(prompt_tokens, (*served, "input"))
             router.tokens.add(cached_prompt_tokens, (*served, "cached_input"))
             router.tokens.add(output_tokens, (*served, "output"))
             router.cost.add(cost_nanos * _NANOS, served)
             router.fp8_cost.add(fp8_cost_nanos * _NANOS, served)
+        self._figures |= {
+            "outcome": outcome,
+            "attempts": attempts,
+            "prompt_tokens": prompt_tokens,
+            "output_tokens": output_tokens,
+        }
         if self.span.recording:
             self.span.set(
                 {
@@ -218,7 +248,7 @@ class ServedCall:
             router.rejections.add(1, (router.tenants.of(self.tenant), error))
         if self.span.recording:
             self.span.set({"rpc.response.status_code": code, "bitlane.tenant": self.tenant})
-            self.span.end(error, fault=code in _FAULTS)
+            self.span.end(error, fault=code in SERVER_FAULTS)
 
     @property
     def _exemplar(self) -> SpanContext | None:

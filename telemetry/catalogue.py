@@ -80,7 +80,7 @@ REQUEST_DURATION = _histogram(
 FIRST_TOKEN = _histogram(
     "gen_ai.server.time_to_first_token",
     _LATENCY,
-    "From a generation's arrival until its first token is written to the client.",
+    "From a generation's arrival until its first token is written to the client; of Complete, until the router has it.",
     *_GENERATION,
 )
 PER_TOKEN = _histogram(

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as PrometheusExemplar
 from prometheus_client.utils import floatToGoString  # pyright: ignore[reportUnknownVariableType]
 
+from telemetry.environment import TelemetryConfigError
 from telemetry.instruments import AnyInstrument, Histogram, HistogramPoint, Kind, Registry
 from telemetry.naming import label_name, prometheus_name
 
@@ -29,12 +30,16 @@ class ScrapeEndpoint:
     """Serves `/metrics` from threads of its own until it is closed."""
 
     def __init__(self, registry: Registry, resource: Mapping[str, str], host: str, port: int) -> None:
-        """Raises OSError when the address cannot be listened on."""
+        """Raises TelemetryConfigError when the address cannot be listened on."""
         collectors = CollectorRegistry(auto_describe=False)
         collectors.register(_Collector(registry, resource))
         self._server: WSGIServer
         self._thread: Thread
-        self._server, self._thread = start_http_server(port, host, collectors)
+        try:
+            self._server, self._thread = start_http_server(port, host, collectors)
+        except OSError as error:
+            where = f"OTEL_EXPORTER_PROMETHEUS_HOST, OTEL_EXPORTER_PROMETHEUS_PORT: cannot listen on {host}:{port}"
+            raise TelemetryConfigError(f"{where}: {error.strerror or error}") from None
 
     @property
     def port(self) -> int:

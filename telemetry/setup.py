@@ -110,7 +110,6 @@ def set_up_telemetry(service: str, instance: str, attributes: ResourceAttributes
 
     Raises:
         TelemetryConfigError: a variable cannot be used.
-        OSError: the address for Prometheus cannot be listened on.
     """
     telemetry = Telemetry(service, instance, attributes or {}, os.environ)
     settings = telemetry.settings

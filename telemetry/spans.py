@@ -5,6 +5,7 @@ context that is attached before an `await` is then detached in another one. Noth
 OpenTelemetry, so that no attribute outside of `telemetry.attributes` and no event or message ever gets onto one.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from types import TracebackType
@@ -31,6 +32,9 @@ from telemetry.context import TraceContext, parse, strings
 
 _NOWHERE = Context()  # never the current context: the parent is always given
 _ERROR = Status(StatusCode.ERROR)  # without a description, which could hold anything
+# A server's span is an error where the server is at fault; the conventions for RPC list these codes.
+SERVER_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
+CANCELLED = "CANCELLED"
 
 
 class Span:
@@ -105,7 +109,7 @@ class Span:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._otel is not None:
-            self.end("" if error is None else error_type(error))
+            self.end("" if error is None else error_type(error), fault=error is not None and _is_fault(error))
 
 
 class Spans:
@@ -182,8 +186,18 @@ def attempt_span_id(sent: SpanContext, epoch: int) -> int:
 
 def error_type(error: BaseException) -> str:
     """A word for an exception: the `reason` of ours, else the name of its class. Never its text."""
+    if isinstance(error, asyncio.CancelledError):
+        return CANCELLED
     reason = getattr(error, "reason", None)
     return reason if isinstance(reason, str) else type(error).__name__
+
+
+def _is_fault(error: BaseException) -> bool:
+    """Whether an exception is this side's fault: not if it was cancelled, or if its gRPC code says otherwise."""
+    if isinstance(error, asyncio.CancelledError):
+        return False
+    code: object = getattr(getattr(error, "code", None), "name", None)
+    return not isinstance(code, str) or code in SERVER_FAULTS
 
 
 def _clean(attributes: SpanAttributes) -> dict[str, AttributeValue]:

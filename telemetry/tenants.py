@@ -17,12 +17,13 @@ class TenantLabels:
         if len(self._named) > MOST:
             raise ValueError(f"at most {MOST} tenants can have metrics of their own, not {len(self._named)}")
 
+    @property
+    def named(self) -> frozenset[str]:
+        """Those that have one."""
+        return self._named
+
     def of(self, tenant: str) -> str:
         """The label for a tenant; traces and logs have its id."""
         if tenant in self._named:
             return tenant
         return OTHER if tenant else NONE
-
-    def has_own(self, tenant: str) -> bool:
-        """Whether the tenant is told apart."""
-        return tenant in self._named

@@ -1,6 +1,6 @@
 """The contract between the worker loop and an engine."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -88,7 +88,7 @@ class Job:
     """One request, as an engine sees it. Exactly one of `prompt` and `messages` is set.
 
     `id` is unique among the running jobs of a worker. `guided` is a (kind, text) pair, kind json_schema or regex.
-    `traceparent` and `tracestate` are the W3C trace context to hand on; empty: none.
+    `trace_headers` carry the trace on to an engine that takes it (W3C: traceparent, tracestate).
     """
 
     id: str
@@ -98,8 +98,7 @@ class Job:
     generated: Generated = field(default_factory=Generated)
     guided: tuple[str, str] | None = None
     priority: PriorityClass = PriorityClass.STANDARD
-    traceparent: str = ""
-    tracestate: str = ""
+    trace_headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)

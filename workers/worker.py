@@ -11,7 +11,8 @@ from google.protobuf.message import DecodeError
 
 from broker.client import Broker
 from broker.types import BrokerUnavailable, Claim, Directive, Held, Outcome, RequestRef, WorkerInfo
-from workers.convert import job_from_bytes, profile_to_bytes
+from telemetry.attempts import FAILED, WorkerTelemetry
+from workers.convert import job_from_bytes, profile_to_bytes, told_of
 from workers.engine import Engine, EngineDead, FinishReason, Job, JobRejected
 from workers.run import Run
 
@@ -43,10 +44,13 @@ class _Serving:
 class Worker:
     """Serves one pool with one started engine until it is stopped or the engine dies."""
 
-    def __init__(self, broker: Broker, engine: Engine, options: WorkerOptions) -> None:
+    def __init__(self, broker: Broker, engine: Engine, options: WorkerOptions, telemetry: WorkerTelemetry) -> None:
         self._broker = broker
         self._engine = engine
         self._options = options
+        self._telemetry = telemetry
+        telemetry.slots.observe(lambda: [(engine.slots, (options.pool,))])
+        telemetry.slots_used.observe(lambda: [(len(self._serving), (options.pool,))])
         self._profile = profile_to_bytes(engine.profile)
         self._lease_s = broker.options.lease_ms / 1000
         self._serving: dict[RequestRef, _Serving] = {}
@@ -82,6 +86,7 @@ class Worker:
                 self._empty,
                 self._reclaim,
                 self._watch_engine,
+                self._telemetry.watch_event_loop,
             )
         ]
         try:
@@ -120,19 +125,23 @@ class Worker:
         former = self._serving.get(ref)
         if former is not None:
             # Our own former lease of it ran out: what still runs under that is fenced.
+            former.run.lose()
             former.task.cancel()
+        attempt = self._telemetry.attempt(*told_of(claim))
+        job_id = f"{ref.tenant}/{ref.request_id}/{claim.lease.epoch}"
         try:
-            job = job_from_bytes(f"{ref.tenant}/{ref.request_id}/{claim.lease.epoch}", claim.job, claim.chunks)
+            job = job_from_bytes(job_id, claim.job, claim.chunks, attempt.call_engine())
         except (DecodeError, KeyError) as error:
             _log.error("job.unreadable", tenant=ref.tenant, request_id=ref.request_id, error=type(error).__name__)
             job = None
-        run = Run(self._broker, claim, job.generated.tokens if job else 0)
+        run = Run(self._broker, claim, job.generated.tokens if job else 0, attempt)
         task = asyncio.create_task(self._serve(run, job, claim.remaining_ms), name="serve")
         self._serving[ref] = _Serving(run, task)
         task.add_done_callback(lambda _: self._leave_slot(run))
         self._note()
 
     def _leave_slot(self, run: Run) -> None:
+        run.tell_if_taken_away()
         serving = self._serving.get(run.lease.ref)
         if serving is not None and serving.run is run:
             del self._serving[run.lease.ref]
@@ -156,6 +165,7 @@ class Worker:
         """Generates one reply into the token log and ends the request, or gives it back."""
         try:
             if job is None:
+                run.tell_end(FAILED, "JobUnreadable")
                 await run.release(failed=True, detail="the job cannot be read")
                 return
             async with asyncio.timeout(None if remaining_ms is None else remaining_ms / 1000):
@@ -169,6 +179,7 @@ class Worker:
             await run.finish(Outcome.REJECTED, str(rejected))
         except EngineDead as dead:
             self._engine_lost = dead
+            run.tell_end(FAILED, type(dead).__name__)
             await run.release(failed=True, detail="the engine died")
             self.stop()
         except Exception as error:
@@ -178,6 +189,7 @@ class Worker:
             _log.warning(
                 "attempt.failed", tenant=ref.tenant, request_id=ref.request_id, attempt=run.attempt, error=kind
             )
+            run.tell_end(FAILED, kind)
             await run.release(failed=True, detail=kind)
 
     async def _generate(self, run: Run, job: Job) -> None:
@@ -284,12 +296,14 @@ class Worker:
             await asyncio.sleep(self._lease_s / 4 * random.uniform(0.5, 1.5))
             try:
                 for reclaimed in await self._broker.reclaim(self._options.pool):
+                    outcome = reclaimed.outcome.value if reclaimed.outcome else "waiting"
+                    self._telemetry.lease_lost(outcome)
                     _log.warning(
                         "lease.reclaimed",
                         tenant=reclaimed.ref.tenant,
                         request_id=reclaimed.ref.request_id,
                         worker=reclaimed.worker,
-                        outcome=reclaimed.outcome.value if reclaimed.outcome else "waiting",
+                        outcome=outcome,
                     )
             except BrokerUnavailable:
                 continue  # the heartbeat says so already

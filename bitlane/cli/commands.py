@@ -118,6 +118,14 @@ def run(arguments: Namespace, terminal: Terminal) -> bool:
                 from bitlane.cli.policy import gates  # noqa: PLC0415
 
                 gates(client, arguments, terminal)
+            case "trace":
+                from bitlane.cli.trace import trace  # noqa: PLC0415  # few need it
+
+                return trace(client, arguments, terminal)
+            case "top":
+                from bitlane.cli.top import top  # noqa: PLC0415  # it needs what only an extra installs
+
+                return top(client, arguments, terminal)
             case "admin":
                 from bitlane.cli.admin import admin  # noqa: PLC0415  # few need it
 

@@ -147,6 +147,30 @@ def build(argv: Sequence[str]) -> argparse.ArgumentParser:
     resume.add_argument("--from", dest="next_index", metavar="N", type=int, default=0, help="first chunk; default 0")
     add_policy_commands(command, connection, output)
 
+    trace = command(
+        "trace",
+        " ID",
+        "tell what happened to a request, when, and why it took so long",
+        "bitlane trace req-0f1e2d3c --tenant acme",
+        output,
+    )
+    trace.add_argument("request_id", metavar="ID")
+    trace.add_argument(
+        "--tenant", metavar="ID", default=argparse.SUPPRESS, help="whose request; default: the key's own tenant"
+    )
+
+    top = command(
+        "top",
+        "",
+        "watch pools, workers, queues, speed, cost and the latest decisions; q leaves",
+        "bitlane top\n  bitlane top --once",
+        output,
+    )
+    top.add_argument("--once", action="store_true", help="print one frame and leave; so does any pipe")
+    top.add_argument(
+        "--svg", metavar="FILE", default=argparse.SUPPRESS, help="with --once: write the frame as a picture"
+    )
+
     admin = command(
         "admin",
         " COMMAND ...",

@@ -75,7 +75,14 @@ class Terminal:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             return None
         print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
+        answer = ""
+        try:
+            answer = sys.stdin.readline()
+        finally:
+            # Ctrl-C and Ctrl-D leave the line open.
+            if not answer.endswith("\n"):
+                print(file=sys.stderr)
+        return answer.strip().lower() in ("y", "yes")
 
 
 def _width(text: str) -> int:

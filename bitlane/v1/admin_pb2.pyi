@@ -16,10 +16,12 @@ if sys.version_info >= (3, 10):
 else:
     import typing_extensions
 from bitlane.v1.inference_pb2 import (
+    Decision,
     Precision,
     Priority,
     Profile,
     Task,
+    Usage,
 )
 from builtins import (
     bool,
@@ -73,7 +75,7 @@ class _ScopeEnumTypeWrapper(_EnumTypeWrapper[_Scope.ValueType], type):
     SCOPE_INFER: _Scope.ValueType  # 1
     """Generate, resume, cancel."""
     SCOPE_READ: _Scope.ValueType  # 2
-    """See models, explanations, policies, gates, quotas and usage."""
+    """See models, explanations, policies, gates, quotas, usage, and what became of requests."""
     SCOPE_ADMIN: _Scope.ValueType  # 3
     """Manage the tenant's keys, policy and dead letters."""
     SCOPE_OPERATE: _Scope.ValueType  # 4
@@ -86,7 +88,7 @@ SCOPE_UNSPECIFIED: Scope.ValueType  # 0
 SCOPE_INFER: Scope.ValueType  # 1
 """Generate, resume, cancel."""
 SCOPE_READ: Scope.ValueType  # 2
-"""See models, explanations, policies, gates, quotas and usage."""
+"""See models, explanations, policies, gates, quotas, usage, and what became of requests."""
 SCOPE_ADMIN: Scope.ValueType  # 3
 """Manage the tenant's keys, policy and dead letters."""
 SCOPE_OPERATE: Scope.ValueType  # 4
@@ -206,6 +208,123 @@ WORKER_STATE_DRAINING: WorkerState.ValueType  # 2
 """Claims nothing; what runs goes on."""
 WORKER_STATE_QUARANTINED: WorkerState.ValueType  # 3
 """Claims nothing, and has handed back what ran: other workers continue it."""
+
+class _RequestState:
+    ValueType = NewType("ValueType", int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RequestStateEnumTypeWrapper(_EnumTypeWrapper[_RequestState.ValueType], type):
+    DESCRIPTOR: EnumDescriptor
+    REQUEST_STATE_UNSPECIFIED: _RequestState.ValueType  # 0
+    REQUEST_STATE_WAITING: _RequestState.ValueType  # 1
+    REQUEST_STATE_RUNNING: _RequestState.ValueType  # 2
+    REQUEST_STATE_FINISHED: _RequestState.ValueType  # 3
+    REQUEST_STATE_DEAD: _RequestState.ValueType  # 4
+    """It failed on every attempt and is a dead letter."""
+
+class RequestState(_RequestState, metaclass=_RequestStateEnumTypeWrapper):
+    """Where a request is."""
+
+REQUEST_STATE_UNSPECIFIED: RequestState.ValueType  # 0
+REQUEST_STATE_WAITING: RequestState.ValueType  # 1
+REQUEST_STATE_RUNNING: RequestState.ValueType  # 2
+REQUEST_STATE_FINISHED: RequestState.ValueType  # 3
+REQUEST_STATE_DEAD: RequestState.ValueType  # 4
+"""It failed on every attempt and is a dead letter."""
+
+class _RequestOutcome:
+    ValueType = NewType("ValueType", int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RequestOutcomeEnumTypeWrapper(_EnumTypeWrapper[_RequestOutcome.ValueType], type):
+    DESCRIPTOR: EnumDescriptor
+    REQUEST_OUTCOME_UNSPECIFIED: _RequestOutcome.ValueType  # 0
+    REQUEST_OUTCOME_STOP: _RequestOutcome.ValueType  # 1
+    REQUEST_OUTCOME_LENGTH: _RequestOutcome.ValueType  # 2
+    REQUEST_OUTCOME_CANCELLED: _RequestOutcome.ValueType  # 3
+    """By its client, which may have left."""
+    REQUEST_OUTCOME_DEADLINE: _RequestOutcome.ValueType  # 4
+    """Its deadline passed."""
+    REQUEST_OUTCOME_REJECTED: _RequestOutcome.ValueType  # 5
+    """The engine found the request itself at fault."""
+    REQUEST_OUTCOME_NOT_MIGRATABLE: _RequestOutcome.ValueType  # 6
+    """Its worker was lost, and it could not go on with another one."""
+    REQUEST_OUTCOME_ATTEMPTS_EXHAUSTED: _RequestOutcome.ValueType  # 7
+
+class RequestOutcome(_RequestOutcome, metaclass=_RequestOutcomeEnumTypeWrapper):
+    """How a request ended."""
+
+REQUEST_OUTCOME_UNSPECIFIED: RequestOutcome.ValueType  # 0
+REQUEST_OUTCOME_STOP: RequestOutcome.ValueType  # 1
+REQUEST_OUTCOME_LENGTH: RequestOutcome.ValueType  # 2
+REQUEST_OUTCOME_CANCELLED: RequestOutcome.ValueType  # 3
+"""By its client, which may have left."""
+REQUEST_OUTCOME_DEADLINE: RequestOutcome.ValueType  # 4
+"""Its deadline passed."""
+REQUEST_OUTCOME_REJECTED: RequestOutcome.ValueType  # 5
+"""The engine found the request itself at fault."""
+REQUEST_OUTCOME_NOT_MIGRATABLE: RequestOutcome.ValueType  # 6
+"""Its worker was lost, and it could not go on with another one."""
+REQUEST_OUTCOME_ATTEMPTS_EXHAUSTED: RequestOutcome.ValueType  # 7
+
+class _RequestTransitionKind:
+    ValueType = NewType("ValueType", int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RequestTransitionKindEnumTypeWrapper(_EnumTypeWrapper[_RequestTransitionKind.ValueType], type):
+    DESCRIPTOR: EnumDescriptor
+    REQUEST_TRANSITION_KIND_UNSPECIFIED: _RequestTransitionKind.ValueType  # 0
+    REQUEST_TRANSITION_KIND_SUBMITTED: _RequestTransitionKind.ValueType  # 1
+    """A router queued it."""
+    REQUEST_TRANSITION_KIND_CLAIMED: _RequestTransitionKind.ValueType  # 2
+    """A worker took it."""
+    REQUEST_TRANSITION_KIND_FIRST_TOKEN: _RequestTransitionKind.ValueType  # 3
+    """A worker wrote its first part of the reply."""
+    REQUEST_TRANSITION_KIND_RELEASED: _RequestTransitionKind.ValueType  # 4
+    """Its worker gave it back: it drains, or failed on it."""
+    REQUEST_TRANSITION_KIND_RECLAIMED: _RequestTransitionKind.ValueType  # 5
+    """It was taken from a worker that let its lease run out."""
+    REQUEST_TRANSITION_KIND_FENCED: _RequestTransitionKind.ValueType  # 6
+    """A worker that had lost it tried to write, and was refused."""
+    REQUEST_TRANSITION_KIND_ATTACHED: _RequestTransitionKind.ValueType  # 7
+    """A further router follows it, as after a resume."""
+    REQUEST_TRANSITION_KIND_ABANDONED: _RequestTransitionKind.ValueType  # 8
+    """A router follows it no longer: its client left."""
+    REQUEST_TRANSITION_KIND_CANCELLED: _RequestTransitionKind.ValueType  # 9
+    """Its client cancelled it."""
+    REQUEST_TRANSITION_KIND_ENDED: _RequestTransitionKind.ValueType  # 10
+    REQUEST_TRANSITION_KIND_REPLAYED: _RequestTransitionKind.ValueType  # 11
+    """An operator queued the dead letter again."""
+    REQUEST_TRANSITION_KIND_DROPPED: _RequestTransitionKind.ValueType  # 12
+    """`dropped` transitions are not kept; the time is that of the last of them."""
+
+class RequestTransitionKind(_RequestTransitionKind, metaclass=_RequestTransitionKindEnumTypeWrapper):
+    """What happened to a request."""
+
+REQUEST_TRANSITION_KIND_UNSPECIFIED: RequestTransitionKind.ValueType  # 0
+REQUEST_TRANSITION_KIND_SUBMITTED: RequestTransitionKind.ValueType  # 1
+"""A router queued it."""
+REQUEST_TRANSITION_KIND_CLAIMED: RequestTransitionKind.ValueType  # 2
+"""A worker took it."""
+REQUEST_TRANSITION_KIND_FIRST_TOKEN: RequestTransitionKind.ValueType  # 3
+"""A worker wrote its first part of the reply."""
+REQUEST_TRANSITION_KIND_RELEASED: RequestTransitionKind.ValueType  # 4
+"""Its worker gave it back: it drains, or failed on it."""
+REQUEST_TRANSITION_KIND_RECLAIMED: RequestTransitionKind.ValueType  # 5
+"""It was taken from a worker that let its lease run out."""
+REQUEST_TRANSITION_KIND_FENCED: RequestTransitionKind.ValueType  # 6
+"""A worker that had lost it tried to write, and was refused."""
+REQUEST_TRANSITION_KIND_ATTACHED: RequestTransitionKind.ValueType  # 7
+"""A further router follows it, as after a resume."""
+REQUEST_TRANSITION_KIND_ABANDONED: RequestTransitionKind.ValueType  # 8
+"""A router follows it no longer: its client left."""
+REQUEST_TRANSITION_KIND_CANCELLED: RequestTransitionKind.ValueType  # 9
+"""Its client cancelled it."""
+REQUEST_TRANSITION_KIND_ENDED: RequestTransitionKind.ValueType  # 10
+REQUEST_TRANSITION_KIND_REPLAYED: RequestTransitionKind.ValueType  # 11
+"""An operator queued the dead letter again."""
+REQUEST_TRANSITION_KIND_DROPPED: RequestTransitionKind.ValueType  # 12
+"""`dropped` transitions are not kept; the time is that of the last of them."""
 
 @final
 class Limits(Message):
@@ -1014,6 +1133,7 @@ class PoolStatus(Message):
     RUNNING_FIELD_NUMBER: int
     WAITING_TOKENS_FIELD_NUMBER: int
     TOKENS_PER_SECOND_FIELD_NUMBER: int
+    QUEUES_FIELD_NUMBER: int
     name: str
     """model/precision."""
     model: str
@@ -1028,6 +1148,10 @@ class PoolStatus(Message):
     """Estimated prompt and expected output tokens of what waits."""
     tokens_per_second: float
     """Measured while work waited, in estimated tokens as above; not set when not known."""
+    @property
+    def queues(self) -> RepeatedCompositeFieldContainer[QueueStatus]:
+        """What waits, most urgent first; all priorities are there."""
+
     def __init__(
         self,
         *,
@@ -1040,10 +1164,37 @@ class PoolStatus(Message):
         running: int = ...,
         waiting_tokens: int = ...,
         tokens_per_second: float | None = ...,
+        queues: Iterable[QueueStatus] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: Literal["_tokens_per_second", b"_tokens_per_second", "tokens_per_second", b"tokens_per_second"]) -> bool: ...
-    def ClearField(self, field_name: Literal["_tokens_per_second", b"_tokens_per_second", "model", b"model", "name", b"name", "precision", b"precision", "running", b"running", "slots", b"slots", "tokens_per_second", b"tokens_per_second", "waiting", b"waiting", "waiting_tokens", b"waiting_tokens", "workers", b"workers"]) -> None: ...
+    def ClearField(self, field_name: Literal["_tokens_per_second", b"_tokens_per_second", "model", b"model", "name", b"name", "precision", b"precision", "queues", b"queues", "running", b"running", "slots", b"slots", "tokens_per_second", b"tokens_per_second", "waiting", b"waiting", "waiting_tokens", b"waiting_tokens", "workers", b"workers"]) -> None: ...
     def WhichOneof(self, oneof_group: Literal["_tokens_per_second", b"_tokens_per_second"]) -> Literal["tokens_per_second"] | None: ...
+
+@final
+class QueueStatus(Message):
+    """What waits in a pool at one priority."""
+
+    DESCRIPTOR: Descriptor
+
+    PRIORITY_FIELD_NUMBER: int
+    WAITING_FIELD_NUMBER: int
+    OLDEST_WAIT_FIELD_NUMBER: int
+    priority: Priority.ValueType
+    waiting: int
+    """Requests."""
+    @property
+    def oldest_wait(self) -> Duration:
+        """For how long the oldest has waited, since it last entered the queue; not set when none waits."""
+
+    def __init__(
+        self,
+        *,
+        priority: Priority.ValueType = ...,
+        waiting: int = ...,
+        oldest_wait: Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: Literal["oldest_wait", b"oldest_wait"]) -> bool: ...
+    def ClearField(self, field_name: Literal["oldest_wait", b"oldest_wait", "priority", b"priority", "waiting", b"waiting"]) -> None: ...
 
 @final
 class ListWorkersRequest(Message):
@@ -1142,6 +1293,242 @@ class SetWorkerStateResponse(Message):
     def __init__(
         self,
     ) -> None: ...
+
+@final
+class ListRecentRequestsRequest(Message):
+    DESCRIPTOR: Descriptor
+
+    TENANT_FIELD_NUMBER: int
+    LIMIT_FIELD_NUMBER: int
+    tenant: str
+    """Default: the key's own. Empty from an operator: all tenants."""
+    limit: int
+    """At most 1000. Default: 100."""
+    def __init__(
+        self,
+        *,
+        tenant: str = ...,
+        limit: int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: Literal["limit", b"limit", "tenant", b"tenant"]) -> None: ...
+
+@final
+class ListRecentRequestsResponse(Message):
+    DESCRIPTOR: Descriptor
+
+    REQUESTS_FIELD_NUMBER: int
+    CURRENCY_FIELD_NUMBER: int
+    currency: str
+    """Code of the currency of the nanos, such as "USD"."""
+    @property
+    def requests(self) -> RepeatedCompositeFieldContainer[RequestStatus]:
+        """Of the 200 or so that were admitted last, those whose logs live: one that has ended is forgotten after the resume
+        window, a minute by default.
+        """
+
+    def __init__(
+        self,
+        *,
+        requests: Iterable[RequestStatus] | None = ...,
+        currency: str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: Literal["currency", b"currency", "requests", b"requests"]) -> None: ...
+
+@final
+class GetRequestStoryRequest(Message):
+    DESCRIPTOR: Descriptor
+
+    TENANT_FIELD_NUMBER: int
+    REQUEST_ID_FIELD_NUMBER: int
+    tenant: str
+    """Default: the key's own. Ids are unique within a tenant only, so an operator names it."""
+    request_id: str
+    def __init__(
+        self,
+        *,
+        tenant: str = ...,
+        request_id: str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: Literal["request_id", b"request_id", "tenant", b"tenant"]) -> None: ...
+
+@final
+class GetRequestStoryResponse(Message):
+    DESCRIPTOR: Descriptor
+
+    REQUEST_FIELD_NUMBER: int
+    TRANSITIONS_FIELD_NUMBER: int
+    CURRENCY_FIELD_NUMBER: int
+    currency: str
+    """Code of the currency of the nanos, such as "USD"."""
+    @property
+    def request(self) -> RequestStatus: ...
+    @property
+    def transitions(self) -> RepeatedCompositeFieldContainer[RequestTransition]:
+        """Oldest first; of a long story the middle is left out, which a transition says."""
+
+    def __init__(
+        self,
+        *,
+        request: RequestStatus | None = ...,
+        transitions: Iterable[RequestTransition] | None = ...,
+        currency: str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: Literal["request", b"request"]) -> bool: ...
+    def ClearField(self, field_name: Literal["currency", b"currency", "request", b"request", "transitions", b"transitions"]) -> None: ...
+
+@final
+class RequestStatus(Message):
+    """A request without its content."""
+
+    DESCRIPTOR: Descriptor
+
+    TENANT_FIELD_NUMBER: int
+    REQUEST_ID_FIELD_NUMBER: int
+    KEY_FIELD_NUMBER: int
+    STATE_FIELD_NUMBER: int
+    PRIORITY_FIELD_NUMBER: int
+    DECISION_FIELD_NUMBER: int
+    WORKER_FIELD_NUMBER: int
+    PROFILE_FIELD_NUMBER: int
+    ATTEMPTS_FIELD_NUMBER: int
+    SUBMITTED_AT_FIELD_NUMBER: int
+    QUEUED_AT_FIELD_NUMBER: int
+    FIRST_CLAIMED_AT_FIELD_NUMBER: int
+    FIRST_TOKEN_AT_FIELD_NUMBER: int
+    ENDED_AT_FIELD_NUMBER: int
+    DEADLINE_FIELD_NUMBER: int
+    OUTCOME_FIELD_NUMBER: int
+    DETAIL_FIELD_NUMBER: int
+    USAGE_FIELD_NUMBER: int
+    COST_NANOS_FIELD_NUMBER: int
+    FP8_COST_NANOS_FIELD_NUMBER: int
+    READ_AT_FIELD_NUMBER: int
+    tenant: str
+    request_id: str
+    key: str
+    """Name of the key that sent it."""
+    state: RequestState.ValueType
+    priority: Priority.ValueType
+    worker: str
+    """That has it, or had it last; empty when none had."""
+    attempts: int
+    """Workers that took it, less those that gave it back without having failed."""
+    outcome: RequestOutcome.ValueType
+    """UNSPECIFIED: it has not ended."""
+    detail: str
+    """Of the ending or the last failure; holds no prompt."""
+    cost_nanos: int
+    """Of that usage."""
+    fp8_cost_nanos: int
+    @property
+    def decision(self) -> Decision: ...
+    @property
+    def profile(self) -> Profile:
+        """Of that worker."""
+
+    @property
+    def submitted_at(self) -> Timestamp: ...
+    @property
+    def queued_at(self) -> Timestamp:
+        """When it last entered the queue."""
+
+    @property
+    def first_claimed_at(self) -> Timestamp:
+        """Not set, as all below, when it has not come to that."""
+
+    @property
+    def first_token_at(self) -> Timestamp: ...
+    @property
+    def ended_at(self) -> Timestamp: ...
+    @property
+    def deadline(self) -> Timestamp: ...
+    @property
+    def usage(self) -> Usage:
+        """Until its end what is known so far."""
+
+    @property
+    def read_at(self) -> Timestamp:
+        """When this was read, by the clock of all the times here."""
+
+    def __init__(
+        self,
+        *,
+        tenant: str = ...,
+        request_id: str = ...,
+        key: str = ...,
+        state: RequestState.ValueType = ...,
+        priority: Priority.ValueType = ...,
+        decision: Decision | None = ...,
+        worker: str = ...,
+        profile: Profile | None = ...,
+        attempts: int = ...,
+        submitted_at: Timestamp | None = ...,
+        queued_at: Timestamp | None = ...,
+        first_claimed_at: Timestamp | None = ...,
+        first_token_at: Timestamp | None = ...,
+        ended_at: Timestamp | None = ...,
+        deadline: Timestamp | None = ...,
+        outcome: RequestOutcome.ValueType = ...,
+        detail: str = ...,
+        usage: Usage | None = ...,
+        cost_nanos: int = ...,
+        fp8_cost_nanos: int = ...,
+        read_at: Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: Literal["deadline", b"deadline", "decision", b"decision", "ended_at", b"ended_at", "first_claimed_at", b"first_claimed_at", "first_token_at", b"first_token_at", "profile", b"profile", "queued_at", b"queued_at", "read_at", b"read_at", "submitted_at", b"submitted_at", "usage", b"usage"]) -> bool: ...
+    def ClearField(self, field_name: Literal["attempts", b"attempts", "cost_nanos", b"cost_nanos", "deadline", b"deadline", "decision", b"decision", "detail", b"detail", "ended_at", b"ended_at", "first_claimed_at", b"first_claimed_at", "first_token_at", b"first_token_at", "fp8_cost_nanos", b"fp8_cost_nanos", "key", b"key", "outcome", b"outcome", "priority", b"priority", "profile", b"profile", "queued_at", b"queued_at", "read_at", b"read_at", "request_id", b"request_id", "state", b"state", "submitted_at", b"submitted_at", "tenant", b"tenant", "usage", b"usage", "worker", b"worker"]) -> None: ...
+
+@final
+class RequestTransition(Message):
+    """One step of a request's story."""
+
+    DESCRIPTOR: Descriptor
+
+    TIME_FIELD_NUMBER: int
+    KIND_FIELD_NUMBER: int
+    ROUTER_FIELD_NUMBER: int
+    WORKER_FIELD_NUMBER: int
+    EPOCH_FIELD_NUMBER: int
+    ATTEMPT_FIELD_NUMBER: int
+    FAILED_FIELD_NUMBER: int
+    INDEX_FIELD_NUMBER: int
+    DETAIL_FIELD_NUMBER: int
+    DROPPED_FIELD_NUMBER: int
+    kind: RequestTransitionKind.ValueType
+    router: str
+    """The router that did it; of SUBMITTED, ATTACHED and ABANDONED."""
+    worker: str
+    """The worker that it is about; empty when there is none."""
+    epoch: int
+    """Of the lease that it is about; 0: of none."""
+    attempt: int
+    """Of CLAIMED."""
+    failed: bool
+    """Of RELEASED and RECLAIMED: whether the attempt counts as failed."""
+    index: int
+    """Of FIRST_TOKEN: index of its delta."""
+    detail: str
+    """Why, or how it ended; holds no prompt."""
+    dropped: int
+    """Of DROPPED."""
+    @property
+    def time(self) -> Timestamp: ...
+    def __init__(
+        self,
+        *,
+        time: Timestamp | None = ...,
+        kind: RequestTransitionKind.ValueType = ...,
+        router: str = ...,
+        worker: str = ...,
+        epoch: int = ...,
+        attempt: int = ...,
+        failed: bool = ...,
+        index: int = ...,
+        detail: str = ...,
+        dropped: int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: Literal["time", b"time"]) -> bool: ...
+    def ClearField(self, field_name: Literal["attempt", b"attempt", "detail", b"detail", "dropped", b"dropped", "epoch", b"epoch", "failed", b"failed", "index", b"index", "kind", b"kind", "router", b"router", "time", b"time", "worker", b"worker"]) -> None: ...
 
 @final
 class ListDeadLettersRequest(Message):

@@ -110,6 +110,16 @@ class AdminServiceStub(object):
                 request_serializer=bitlane_dot_v1_dot_admin__pb2.SetWorkerStateRequest.SerializeToString,
                 response_deserializer=bitlane_dot_v1_dot_admin__pb2.SetWorkerStateResponse.FromString,
                 _registered_method=True)
+        self.ListRecentRequests = channel.unary_unary(
+                '/bitlane.v1.AdminService/ListRecentRequests',
+                request_serializer=bitlane_dot_v1_dot_admin__pb2.ListRecentRequestsRequest.SerializeToString,
+                response_deserializer=bitlane_dot_v1_dot_admin__pb2.ListRecentRequestsResponse.FromString,
+                _registered_method=True)
+        self.GetRequestStory = channel.unary_unary(
+                '/bitlane.v1.AdminService/GetRequestStory',
+                request_serializer=bitlane_dot_v1_dot_admin__pb2.GetRequestStoryRequest.SerializeToString,
+                response_deserializer=bitlane_dot_v1_dot_admin__pb2.GetRequestStoryResponse.FromString,
+                _registered_method=True)
         self.ListDeadLetters = channel.unary_unary(
                 '/bitlane.v1.AdminService/ListDeadLetters',
                 request_serializer=bitlane_dot_v1_dot_admin__pb2.ListDeadLettersRequest.SerializeToString,
@@ -243,6 +253,20 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRecentRequests(self, request, context):
+        """The requests that were admitted last, as they are now, newest first. Needs the scope read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRequestStory(self, request, context):
+        """What happened to a request, for as long as its log lives. Needs the scope read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDeadLetters(self, request, context):
         """Requests that failed on every attempt, newest first, without their prompts. Needs the scope admin.
         """
@@ -348,6 +372,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SetWorkerState,
                     request_deserializer=bitlane_dot_v1_dot_admin__pb2.SetWorkerStateRequest.FromString,
                     response_serializer=bitlane_dot_v1_dot_admin__pb2.SetWorkerStateResponse.SerializeToString,
+            ),
+            'ListRecentRequests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRecentRequests,
+                    request_deserializer=bitlane_dot_v1_dot_admin__pb2.ListRecentRequestsRequest.FromString,
+                    response_serializer=bitlane_dot_v1_dot_admin__pb2.ListRecentRequestsResponse.SerializeToString,
+            ),
+            'GetRequestStory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRequestStory,
+                    request_deserializer=bitlane_dot_v1_dot_admin__pb2.GetRequestStoryRequest.FromString,
+                    response_serializer=bitlane_dot_v1_dot_admin__pb2.GetRequestStoryResponse.SerializeToString,
             ),
             'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDeadLetters,
@@ -776,6 +810,60 @@ class AdminService(object):
             '/bitlane.v1.AdminService/SetWorkerState',
             bitlane_dot_v1_dot_admin__pb2.SetWorkerStateRequest.SerializeToString,
             bitlane_dot_v1_dot_admin__pb2.SetWorkerStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRecentRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bitlane.v1.AdminService/ListRecentRequests',
+            bitlane_dot_v1_dot_admin__pb2.ListRecentRequestsRequest.SerializeToString,
+            bitlane_dot_v1_dot_admin__pb2.ListRecentRequestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRequestStory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bitlane.v1.AdminService/GetRequestStory',
+            bitlane_dot_v1_dot_admin__pb2.GetRequestStoryRequest.SerializeToString,
+            bitlane_dot_v1_dot_admin__pb2.GetRequestStoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

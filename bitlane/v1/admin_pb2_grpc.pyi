@@ -121,6 +121,18 @@ class AdminServiceStub:
     the state outlives its restarts. Needs the scope operate.
     """
 
+    ListRecentRequests: grpc.UnaryUnaryMultiCallable[
+        bitlane.v1.admin_pb2.ListRecentRequestsRequest,
+        bitlane.v1.admin_pb2.ListRecentRequestsResponse,
+    ]
+    """The requests that were admitted last, as they are now, newest first. Needs the scope read."""
+
+    GetRequestStory: grpc.UnaryUnaryMultiCallable[
+        bitlane.v1.admin_pb2.GetRequestStoryRequest,
+        bitlane.v1.admin_pb2.GetRequestStoryResponse,
+    ]
+    """What happened to a request, for as long as its log lives. Needs the scope read."""
+
     ListDeadLetters: grpc.UnaryUnaryMultiCallable[
         bitlane.v1.admin_pb2.ListDeadLettersRequest,
         bitlane.v1.admin_pb2.ListDeadLettersResponse,
@@ -241,6 +253,18 @@ class AdminServiceAsyncStub:
     """Drains a worker, puts it into quarantine, or lets it serve again. It obeys with its next heartbeat, within a second;
     the state outlives its restarts. Needs the scope operate.
     """
+
+    ListRecentRequests: grpc.aio.UnaryUnaryMultiCallable[
+        bitlane.v1.admin_pb2.ListRecentRequestsRequest,
+        bitlane.v1.admin_pb2.ListRecentRequestsResponse,
+    ]
+    """The requests that were admitted last, as they are now, newest first. Needs the scope read."""
+
+    GetRequestStory: grpc.aio.UnaryUnaryMultiCallable[
+        bitlane.v1.admin_pb2.GetRequestStoryRequest,
+        bitlane.v1.admin_pb2.GetRequestStoryResponse,
+    ]
+    """What happened to a request, for as long as its log lives. Needs the scope read."""
 
     ListDeadLetters: grpc.aio.UnaryUnaryMultiCallable[
         bitlane.v1.admin_pb2.ListDeadLettersRequest,
@@ -392,6 +416,22 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         """Drains a worker, puts it into quarantine, or lets it serve again. It obeys with its next heartbeat, within a second;
         the state outlives its restarts. Needs the scope operate.
         """
+
+    @abc.abstractmethod
+    def ListRecentRequests(
+        self,
+        request: bitlane.v1.admin_pb2.ListRecentRequestsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[bitlane.v1.admin_pb2.ListRecentRequestsResponse, collections.abc.Awaitable[bitlane.v1.admin_pb2.ListRecentRequestsResponse]]:
+        """The requests that were admitted last, as they are now, newest first. Needs the scope read."""
+
+    @abc.abstractmethod
+    def GetRequestStory(
+        self,
+        request: bitlane.v1.admin_pb2.GetRequestStoryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[bitlane.v1.admin_pb2.GetRequestStoryResponse, collections.abc.Awaitable[bitlane.v1.admin_pb2.GetRequestStoryResponse]]:
+        """What happened to a request, for as long as its log lives. Needs the scope read."""
 
     @abc.abstractmethod
     def ListDeadLetters(

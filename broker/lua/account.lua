@@ -2,8 +2,8 @@
 --
 -- KEYS 1 hash of the account
 -- ARGV 1 requests per minute, '': unbounded  2 tokens per minute, '': unbounded
--- Result {requests and tokens that have not leaked from the buckets yet, both in 1/60000; waiting, running, reserved tokens,
---        reserved cost, spent in this day, in this month}
+-- Result {requests and tokens that have not leaked from the buckets yet, both in 1/60000; waiting, running, reserved
+--        tokens, reserved cost, spent in this day, in this month}
 --
 -- Keeps: nothing is written.
 -- use: clock limits

@@ -2,11 +2,11 @@
 --
 -- KEYS 1 pool
 -- ARGV 1 pool  2 worker  3 profile  4 n
--- Result {{ref, epoch, attempt, remaining ms or -1, job, {chunk, ...}}, ...}
+-- Result {{ref, epoch, attempt, remaining ms or -1, job, {chunk, ...}, ms it waited this time}, ...}
 --
 -- Keeps: of the tenants the one with the least virtual time is served first, and of its requests the most urgent; batch
--- work goes after all other but for every BATCH_TURN-th claim, where it goes first; a request whose deadline has passed is
--- ended, never given out; a new lease has a higher epoch than any before.
+-- work goes after all other but for every BATCH_TURN-th claim, where it goes first; a request whose deadline has passed
+-- is ended, never given out; a new lease has a higher epoch than any before.
 -- use: clock conclude
 
 -- Requests that have outlived their deadline are ended on the way; the bound keeps one call short.
@@ -50,7 +50,7 @@ while #claims < wanted and expired < EXPIRED_MAX do
       redis.call('HSET', KEYS[1], class.clock, head[2])
     end
     leave_queue(record)
-    local charge = (record.prompt_tokens + record.output_tokens) / record.weight
+    local charge = charge_of(record)
     advance(record, charge)
     count(record, 'running', 1)
     redis.call('ZADD', key('lease', pool), string.format('%d', now + LEASE_MS), record.ref)
@@ -60,16 +60,17 @@ while #claims < wanted and expired < EXPIRED_MAX do
       'claimed_ms', string.format('%d', record.claimed_ms), 'charge', string.format('%.17g', charge))
     local remaining = -1
     if record.deadline_ms > 0 then remaining = record.deadline_ms - now end
+    note(record, now, 'claim', worker, record.epoch + 1, record.attempts + 1)
     claims[#claims + 1] = {
       record.ref, record.epoch + 1, record.attempts + 1, remaining,
       redis.call('HGET', key('request', record.ref), 'job'),
-      redis.call('LRANGE', key('log', record.ref), 0, -1),
+      redis.call('LRANGE', key('log', record.ref), 0, -1), math.max(0, now - record.queued_ms),
     }
   end
 end
 
 if #claims > 0 then redis.call('HSET', KEYS[1], 'claims', served) end
-if tonumber(redis.call('HGET', KEYS[1], 'waiting') or 0) > 0 then
+if waiting_in(pool) > 0 then
   ring(pool)
 else
   redis.call('DEL', key('bell', pool))

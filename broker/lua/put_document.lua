@@ -3,7 +3,7 @@
 -- KEYS 1 document: its versions, newest first  2 head of the store  3 changes  4 audit log
 -- ARGV 1 name  2 etag of the version that it replaces, '' for none, '*' for any  3 text  4 author  5 note
 --      6 id for the store, if it is new  7 how many versions are kept
---      8 action  9 tenant  10 text before, for the audit log: '' for the stored one, else '=' and a text  11 text after
+--      8 action  9 tenant  10 text before, for the audit log: '' for the stored one, else '=' and a text  11 after
 -- Result {'stored', what is known of the version} | {'conflict', what is known of the current one, or ''}
 --
 -- Keeps: versions count from 1 without a hole; a lost update is refused; the revision grows with every change, so that

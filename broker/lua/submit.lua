@@ -12,9 +12,11 @@
 --
 -- Keeps: an id names one body for as long as it is known, however often and however many at a time submit it; a request
 -- is admitted by all its accounts or leaves no trace; what an account has reserved is the sum over its requests.
--- use: clock limits queue turn
+-- use: clock limits queue turn story
 
 local BOUNDS = 6
+-- Between this number and its double are listed.
+local RECENT = 200
 
 local ref, tenant, pool = ARGV[1], ARGV[2], ARGV[3]
 local prompt, output, priority = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
@@ -48,7 +50,7 @@ for i = 16, #ARGV, BOUNDS + 1 do
   end
   book[#book + 1] = (bounds[2] and '+' or '') .. ARGV[i]
 end
-if tonumber(redis.call('HGET', key('pool', pool), 'waiting') or 0) >= (tonumber(ARGV[14]) or math.huge) then
+if ARGV[14] ~= '' and waiting_in(pool) >= tonumber(ARGV[14]) then
   return {'pool_full', waiting}
 end
 local timeout = tonumber(ARGV[8])
@@ -67,7 +69,9 @@ redis.call('HSET', KEYS[1], 'state', 'waiting', 'tenant', tenant, 'pool', pool, 
   'decision', ARGV[6], 'owners', ARGV[7], 'deadline_ms', string.format('%d', timeout > 0 and now + timeout or 0),
   'prompt_tokens', prompt, 'output_tokens', output, 'priority', priority, 'weight', ARGV[12], 'migratable', ARGV[13],
   'score', string.format('%d', record.score), 'epoch', 0, 'attempts', 0, 'submitted_ms', string.format('%d', now),
-  'book', record.book)
+  'queued_ms', string.format('%d', now), 'book', record.book)
 reserve(record)
-enter_queue(record)
+enter_queue(record, now)
+redis.call('RPUSH', key('story', ref), story_entry(now, 'submit', ARGV[7], 0, 0, ''))
+if redis.call('LPUSH', key('recent'), ref) >= 2 * RECENT then redis.call('LTRIM', key('recent'), 0, RECENT - 1) end
 return {'accepted', waiting + 1}

@@ -1,6 +1,7 @@
 """`python -m deploy.local up|demo`: the local stack in the foreground, or a guided tour of it."""
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -10,6 +11,7 @@ from deploy.local.demo import run_demo
 from deploy.local.processes import ProcessFailed
 from deploy.local.server import ServerBinaryMissing, ServerFailed
 from deploy.local.stack import Stack
+from deploy.local.tenants import OPERATOR
 
 _KEY = "bl_local_acme"
 
@@ -19,12 +21,18 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="run the stack until Ctrl-C")
     up.add_argument("--port", type=int, default=50051, help="of the router on localhost (default: 50051)")
+    up.add_argument(
+        "--metrics-port",
+        type=int,
+        default=0,
+        help="where Prometheus may scrape the first process, the others having the ports after it (default: free ones)",
+    )
     commands.add_parser("demo", help="start a stack on free ports, show what it does, stop it")
     arguments = parser.parse_args()
     # SIGTERM ends the stack as Ctrl-C does.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return _up(arguments.port) if arguments.command == "up" else run_demo()
+        return _up(arguments.port, arguments.metrics_port) if arguments.command == "up" else run_demo()
     except (ProcessFailed, ServerFailed, ServerBinaryMissing) as error:
         print(f"\nthe stack failed: {error}", file=sys.stderr)
         return 1
@@ -33,10 +41,13 @@ def main() -> int:
         return 130
 
 
-def _up(port: int) -> int:
+def _up(port: int, metrics_port: int) -> int:
     began = time.monotonic()
-    with Stack(port=port, say=_say) as stack:
+    exporters = os.environ.get("OTEL_METRICS_EXPORTER") or "otlp,prometheus"
+    telemetry = {"OTEL_METRICS_EXPORTER": exporters}
+    with Stack(port=port, telemetry=telemetry, scrape_port=metrics_port, say=_say) as stack:
         stack.start()
+        metrics = "\n".join(f"  {process.name}: {stack.metrics_url_of(process)}" for process in stack.processes)
         print(f"\nReady after {time.monotonic() - began:.1f} s: router on {stack.target}, an FP4 and an FP8 worker.")
         print(
             f"""
@@ -53,6 +64,16 @@ or in Python:
   question = [{{"role": "user", "content": "What is the capital of France?"}}]
   with bitlane.Client("{stack.target}", api_key="{_KEY}") as client:
       print(client.generate(messages=question, model="smollm2").text)
+
+Whoever runs the service (tenants, keys, limits, usage):
+
+  export BITLANE_API_KEY={OPERATOR}
+  .venv/bin/bitlane admin tenants list
+  .venv/bin/bitlane admin usage
+
+Metrics for Prometheus (docs/observability.md; OTEL_EXPORTER_OTLP_ENDPOINT sends them and traces to a collector):
+
+{metrics}
 
 Logs are in {stack.folder} while it runs. Ctrl-C stops everything.""",
             flush=True,

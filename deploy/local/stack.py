@@ -30,6 +30,8 @@ class Stack:
         engine: of the workers, with its options.
         lease_ms: after so long a dead worker's requests go to another one.
         worker_env: further settings of the workers, BITLANE_WORKER_*.
+        telemetry: OTEL_* for all processes, beside those of the environment.
+        scrape_port: of the first process that Prometheus is to scrape, the others having those after it; 0: free ones.
         durable: the server keeps an append-only file, and so survives a crash.
         say: told what is being done, line by line.
     """
@@ -43,6 +45,8 @@ class Stack:
         lease_ms: int = 5000,
         durable: bool = False,
         worker_env: Mapping[str, str] | None = None,
+        telemetry: Mapping[str, str] | None = None,
+        scrape_port: int = 0,
         config: Path = Path("config/local.yaml"),
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -50,6 +54,8 @@ class Stack:
         self._engine = ["--engine", engine, "--engine-options", engine_options]
         self._lease_ms = lease_ms
         self._worker_env = worker_env or {}
+        self._telemetry = telemetry or {}
+        self._scrape_port = scrape_port
         self._config = config
         self._say = say
         self.folder = Path(tempfile.mkdtemp(prefix="bitlane-local-"))
@@ -116,9 +122,20 @@ class Stack:
         """Waits until a router listens; where a client connects to it."""
         return f"localhost:{router.wait_for('router.ready', 30.0)['port']}"
 
+    @staticmethod
+    def metrics_url_of(process: Process) -> str | None:
+        """Waits until a process has set up its telemetry; where Prometheus may scrape it, if anywhere."""
+        port = process.wait_for("telemetry.ready", _LOAD_S)["scrape_port"]
+        return None if port is None else f"http://localhost:{port}/metrics"
+
+    @property
+    def processes(self) -> list[Process]:
+        """Routers and workers, those that ended included."""
+        return [*self.routers, *(w for workers in self.workers.values() for w in workers)]
+
     def dead(self) -> Process | None:
         """A process that ended though nobody stopped it."""
-        return next((p for p in self._processes() if p.returncode is not None), None)
+        return next((p for p in self.processes if p.returncode is not None), None)
 
     def stop(self) -> None:
         """Stops the routers first, then the workers, then the server. Safe to call twice."""
@@ -138,9 +155,9 @@ class Stack:
     ) -> None:
         self.stop()
 
-    def _processes(self) -> list[Process]:
-        return [*self.routers, *(w for workers in self.workers.values() for w in workers)]
-
     def _spawn(self, name: str, module: str, arguments: list[str], env: Mapping[str, str]) -> Process:
         log = self.folder / f"{name}.log"
-        return Process(name, module, [*arguments, "--log-format", "json"], log, {**_ONE_THREAD, **env})
+        # Each process serves its own metrics.
+        port = self._scrape_port + len(self.processes) if self._scrape_port else 0
+        telemetry = {"OTEL_EXPORTER_PROMETHEUS_PORT": str(port), **self._telemetry}
+        return Process(name, module, [*arguments, "--log-format", "json"], log, {**_ONE_THREAD, **telemetry, **env})

@@ -10,6 +10,7 @@ from router.directory.directory import Directory
 from router.rpc import Call
 
 _KIND = "audit"
+_MAX_BYTES = 3 << 20  # of events in an answer: clients accept 4 MiB by default, and an event has up to 8 KiB
 
 
 class AuditRoom:
@@ -26,9 +27,18 @@ class AuditRoom:
             page = await self._audit.list(size, before, tenant)
         except ValueError:
             raise bad_token() from None
-        return apb.ListAuditEventsResponse(
-            events=[_message(event) for event in page.items], next_page_token=page_token(_KIND, page.cursor)
-        )
+        events: list[apb.AuditEvent] = []
+        room, last = _MAX_BYTES, ""
+        for event in page.items:
+            message = _message(event)
+            room -= message.ByteSize()
+            if room < 0:
+                break
+            events.append(message)
+            last = event.event_id
+        else:
+            last = page.cursor
+        return apb.ListAuditEventsResponse(events=events, next_page_token=page_token(_KIND, last))
 
 
 def _message(event: AuditEvent) -> apb.AuditEvent:

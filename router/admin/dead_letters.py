@@ -4,10 +4,11 @@ from bitlane.v1 import admin_pb2 as apb
 from broker.client import Broker
 from broker.types import DeadLetter, RequestRef
 from router.admin.convert import timestamp
+from router.admin.faults import unknown_letter
 from router.admin.pages import bad_token, page_size, page_start, page_token
 from router.admin.reach import reach
 from router.directory.directory import Directory
-from router.faults import invalid, unknown_letter
+from router.faults import invalid
 from router.managed import managed_tenant
 from router.rpc import Call
 from router.validation import check_request_id

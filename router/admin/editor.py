@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from broker.documents import Document, Documents, EtagMismatch
+from broker.documents import ANY, Document, Documents, EtagMismatch
 from broker.types import Change
 from router.documents import DocumentWatch
 from router.faults import Fault, etag_mismatch
@@ -77,7 +77,7 @@ class Editor:
         """Empties a document, if there is one with a text."""
         current = await self._documents.get(name)
         if current is not None and current.text:
-            await self._documents.put(name, "", author=author, etag="*", audit=change)
+            await self._documents.put(name, "", author=author, etag=ANY, audit=change)
 
     async def follow(self) -> None:
         """Makes this router act on what was changed, before it is answered; the others do within a second."""

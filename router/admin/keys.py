@@ -12,22 +12,14 @@ from broker.documents import Document
 from broker.types import Change
 from router.admin.convert import key_message, quota_of, scopes_of
 from router.admin.editor import Editor
+from router.admin.faults import document_unreadable, key_exists, key_limit_reached, key_revoked, unknown_key
 from router.admin.pages import page_of
 from router.admin.validation import check_key, check_new_key, check_overlap
 from router.config import Config
 from router.directory.directory import Directory
 from router.directory.keys import ApiKey, Secret, key_document
 from router.directory.tenants import Tenant
-from router.faults import (
-    Fault,
-    Violation,
-    document_unreadable,
-    invalid,
-    key_exists,
-    key_limit_reached,
-    key_revoked,
-    unknown_key,
-)
+from router.faults import Fault, Violation, invalid
 from router.identity.api_keys import PREFIX
 from router.identity.caller import Caller
 from router.managed import managed_tenant
@@ -132,8 +124,8 @@ class KeyRoom:
             # Whoever gets the secret may do what the key may.
             _require_all(call.caller, key.scopes)
             now_ms = _now_ms()
-            current = next(old for old in key.secrets if old.expires_ms is None)
-            overlapping = (Secret(sha256=current.sha256, expires_ms=now_ms + overlap_ms),) if overlap_ms else ()
+            replaced = [old.sha256 for old in key.secrets if old.expires_ms is None and overlap_ms]
+            overlapping = [Secret(sha256=old, expires_ms=now_ms + overlap_ms) for old in replaced]
             return key.model_copy(update={"secrets": (Secret(sha256=sha256), *overlapping), "rotated_ms": now_ms})
 
         key = await self._edit(tenant, request.name, call, "RotateApiKey", rotate)

@@ -5,6 +5,7 @@ from router.admin.audit import AuditRoom
 from router.admin.dead_letters import LetterRoom
 from router.admin.editor import Editor
 from router.admin.keys import KeyRoom
+from router.admin.requests import RequestRoom
 from router.admin.tenants import TenantRoom
 from router.admin.usage import UsageRoom
 from router.admin.workers import WorkerRoom
@@ -21,6 +22,7 @@ def admin_rooms(config: Config, directory: Directory, broker: Broker, watch: Doc
         KeyRoom(config, directory, editor),
         UsageRoom(config, directory, broker),
         WorkerRoom(config, broker),
+        RequestRoom(config, directory, broker),
         LetterRoom(directory, broker),
         AuditRoom(directory, broker.audit),
     ]

@@ -10,13 +10,14 @@ from broker.documents import Document
 from broker.types import Change
 from router.admin.convert import tenant_message, tenant_settings
 from router.admin.editor import Editor
+from router.admin.faults import document_unreadable, tenant_exists
 from router.admin.pages import page_of
 from router.admin.validation import check_tenant
 from router.config import Config
 from router.directory.directory import Directory
 from router.directory.keys import key_document
 from router.directory.tenants import Tenant, tenant_document
-from router.faults import document_unreadable, invalid, tenant_exists, unknown_tenant
+from router.faults import invalid, unknown_tenant
 from router.managed import managed_tenant
 from router.policies import POLICY, SHADOW
 from router.rpc import Call

@@ -12,12 +12,13 @@ from broker.types import Interval, Limits, UsageRow
 from precision.profile import Precision
 from precision.tasks import Task
 from router.admin.convert import limits_message, timestamp
+from router.admin.faults import unknown_key
 from router.admin.reach import reach
 from router.config import Config
 from router.directory.directory import Directory
 from router.directory.quota import NO_LIMITS, Quota
 from router.directory.tenants import Tenant
-from router.faults import Violation, invalid, unknown_key
+from router.faults import Violation, invalid
 from router.managed import managed_tenant
 from router.rpc import Call
 

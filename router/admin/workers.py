@@ -5,9 +5,10 @@ import re
 from bitlane.v1 import admin_pb2 as apb
 from bitlane.v1 import inference_pb2 as pb
 from broker.client import Broker
-from broker.types import Directive, PoolState, WorkerInfo
+from broker.types import Directive, PoolState, Priority, WorkerInfo
+from router.admin.faults import unknown_pool, unknown_worker
 from router.config import Config
-from router.faults import Violation, invalid, unknown_pool, unknown_worker
+from router.faults import Violation, invalid
 from router.rpc import Call
 
 _WORKER = re.compile(r"[A-Za-z0-9._-]{1,256}")
@@ -82,7 +83,15 @@ class WorkerRoom:
             running=state.running,
             waiting_tokens=state.waiting_tokens,
             tokens_per_second=state.tokens_per_s,
+            queues=[_queue(priority, state) for priority in Priority],
         )
+
+
+def _queue(priority: Priority, state: PoolState) -> apb.QueueStatus:
+    queue = apb.QueueStatus(priority=pb.Priority.ValueType(priority.value), waiting=state.waiting_by_priority[priority])
+    if queue.waiting:
+        queue.oldest_wait.FromMilliseconds(state.oldest_ms_by_priority[priority])
+    return queue
 
 
 def _status(worker: WorkerInfo, wanted: Directive) -> apb.WorkerStatus:

@@ -53,7 +53,7 @@ def driver_of(engine: Any) -> Any:
 
 
 def with_context(one: Job, priority: PriorityClass = PriorityClass.STANDARD) -> Job:
-    return replace(one, priority=priority, traceparent=TRACE, tracestate="v=1")
+    return replace(one, priority=priority, trace_headers={"traceparent": TRACE, "tracestate": "v=1"})
 
 
 @pytest.mark.parametrize("name", ["vllm", "sglang", "tensorrt_llm"])

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -52,12 +53,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return bf16(draw.standard_normal((rows, columns), dtype=np.float32) / np.float32(8))
 
     shapes = {"q": (64, 64), "k": (32, 64), "v": (32, 64), "out": (64, 64), "gate": (96, 64), "up": (96, 64)}
-    tensors = {"model.embed_tokens.weight": random(config["vocab_size"], 64), "model.norm.weight": bf16(np.ones(64))}
+    tensors = {
+        "model.embed_tokens.weight": random(config["vocab_size"], 64),
+        "model.norm.weight": bf16(np.ones(64, np.float32)),
+    }
     for layer in range(2):
         for part, name in HF_NAMES.items():
             tensors[f"model.layers.{layer}.{name}.weight"] = random(*shapes.get(part, (64, 96)))
         for norm in ("attention", "mlp"):
-            tensors[f"{HF_NORMS[norm].format(layer)}.weight"] = bf16(np.ones(64))
+            tensors[f"{HF_NORMS[norm].format(layer)}.weight"] = bf16(np.ones(64, np.float32))
     write(out / "model.safetensors", tensors.items(), {})
     return out
 
@@ -79,7 +83,8 @@ async def test_nvfp4_is_packed_in_modelopts_layout(run: Run, tiny: Path, samples
 
     def tensor(key: str) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
         """As the library reads it."""
-        with safetensors.safe_open(out / index[key], "numpy") as file:
+        opened: Any = safetensors.safe_open(out / index[key], "numpy")
+        with opened as file:
             return file.get_tensor(key)
 
     stored = {key: tensor(f"{name}.{key}") for key in ("weight", "weight_scale_2", "input_scale")}

@@ -9,6 +9,7 @@ import pytest
 
 from bitlane.rpc.v1 import status_pb2
 from bitlane.v1 import admin_pb2 as apb
+from bitlane.v1 import inference_pb2 as pb
 from bitlane.v1.admin_pb2_grpc import AdminServiceStub
 from bitlane.v1.inference_pb2_grpc import InferenceServiceStub
 from bitlane.v1.policy_pb2_grpc import PolicyServiceStub
@@ -51,6 +52,17 @@ class Api:
         """The newest of the audit log."""
         request = apb.ListAuditEventsRequest(tenant=tenant, page_size=1000)
         return list(self.ask(self.admin.ListAuditEvents, request).events)
+
+
+def generate(api: Api) -> str:
+    """What a key may do with scope infer: three tokens of the reply to "hi"."""
+    request = pb.GenerateRequest(model="smollm2", prompt="hi", sampling=pb.SamplingParams(max_tokens=3))
+    return api.ask(api.inference.Complete, pb.CompleteRequest(request=request)).text
+
+
+def key_of(api: Api, tenant: str, name: str = "test") -> apb.ApiKey:
+    keys = api.ask(api.admin.ListApiKeys, apb.ListApiKeysRequest(tenant=tenant)).keys
+    return next(key for key in keys if key.name == name)
 
 
 def code_of(call: Callable[[], object]) -> grpc.StatusCode:

@@ -7,15 +7,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from grpc import aio
 
 import bitlane
 from tests.process.conftest import StackMaker
-from tests.process.tenants import key_of, seeded
+from tests.process.tenants import Operator, key_of, seeded
 
 pytestmark = pytest.mark.timeout(120)
 
-WARM_UP_S, MEASURED_S = 3.0, 12.0
-WAITING = 40  # requests that each tenant keeps in the queue or running
+WARM_UP_S, MEASURED_S = 3.0, 16.0
+WAITING = 80  # requests that each tenant keeps in the queue or running
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ async def test_weights_hold(
         asked: so many times the real length is max_tokens; a stop string ends the reply.
     """
     config = seeded(tmp_path, {"heavy": {"weight": 3.0}, "light": {"weight": 1.0}})
-    stack = make_stack(engine_options='{"token_ms": 4, "slots": 8}', lease_ms=5000, config=config)
+    stack = make_stack(engine_options='{"token_ms": 8, "slots": 8}', lease_ms=5000, config=config)
     targets = [stack.target, stack.target_of(stack.add_router())]
     lengths = {"heavy": heavy_tokens, "light": light_tokens}
     served: Counter[str] = Counter()
@@ -58,7 +59,17 @@ async def test_weights_hold(
                     served[tenant] += len(delta.token_ids) + (len(prompt.split()) if first else 0)
                 first = False
 
-    async with asyncio.TaskGroup() as tasks:
+    least: dict[str, int] = dict.fromkeys(lengths, WAITING)
+
+    async def watch(operator: Operator) -> None:
+        """Whoever has nothing waiting wants no more than there is."""
+        while time.monotonic() < began + WARM_UP_S + MEASURED_S:
+            await asyncio.sleep(0.2)
+            for tenant in lengths if measured() else ():
+                least[tenant] = min(least[tenant], (await operator.quota(tenant)).queued_requests)
+
+    async with aio.insecure_channel(stack.target) as channel, asyncio.TaskGroup() as tasks:
+        tasks.create_task(watch(Operator(channel)))
         for tenant in lengths:
             clients = [
                 bitlane.AsyncClient(target, api_key=key_of(tenant), retry=bitlane.RetryPolicy.none())
@@ -66,4 +77,4 @@ async def test_weights_hold(
             ]
             for number in range(WAITING):
                 tasks.create_task(user(tenant, clients, number))
-    assert served["heavy"] / served["light"] == pytest.approx(3.0, rel=0.05), served
+    assert served["heavy"] / served["light"] == pytest.approx(3.0, rel=0.05), (served, least)

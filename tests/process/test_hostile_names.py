@@ -59,6 +59,8 @@ REQUESTS: dict[str, Message] = {
     "ReplayDeadLetter": apb.ReplayDeadLetterRequest(tenant="acme", request_id="r1"),
     "PurgeDeadLetter": apb.PurgeDeadLetterRequest(tenant="acme", request_id="r1"),
     "ListAuditEvents": apb.ListAuditEventsRequest(tenant="acme"),
+    "ListRecentRequests": apb.ListRecentRequestsRequest(tenant="acme"),
+    "GetRequestStory": apb.GetRequestStoryRequest(tenant="acme", request_id="r1"),
 }
 PATHS = {method.name: path for path, method in DESCRIPTORS.items()}
 

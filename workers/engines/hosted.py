@@ -142,7 +142,6 @@ class HostedEngine:
 
     def _order(self, job: Job, reply: TokenReply) -> Order:
         assert self._vocabulary is not None
-        trace = {"traceparent": job.traceparent, "tracestate": job.tracestate}
         return Order(
             id=job.id,
             prompt=reply.prompt + job.generated.token_ids,
@@ -152,7 +151,7 @@ class HostedEngine:
             sampling=job.sampling,
             guided=job.guided,
             priority=job.priority,
-            trace={name: value for name, value in trace.items() if value},
+            trace=job.trace_headers,
         )
 
     async def health(self) -> None:

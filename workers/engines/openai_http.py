@@ -262,7 +262,7 @@ class TextEngine:
         path = _put_prompt(body, job)
         stream, usage = TextStream(sampling.stop), _Usage()
         ended: FinishReason | None = None
-        headers = _headers(job.id, {"traceparent": job.traceparent, "tracestate": job.tracestate})
+        headers = _headers(job.id, job.trace_headers)
         async with aclosing(self._server.stream(path, body, headers)) as events:
             while True:
                 try:
@@ -429,7 +429,7 @@ def _refused(error: ServerRefused, guided: object, field: str, context: int = 0)
 
 
 def _headers(job_id: str, trace: Mapping[str, str]) -> dict[str, str]:
-    return {"X-Request-Id": job_id, **{name: value for name, value in trace.items() if value}}
+    return {"X-Request-Id": job_id, **trace}
 
 
 def _reason(choice: Mapping[str, object]) -> FinishReason | None:

@@ -6,8 +6,8 @@ local ALL = ':'
 -- Every request is counted for its tenant, in the tenant's hash, and for as many further accounts as it was submitted
 -- with: one of a key, one of a model, one of both. They are kept with the request in `book`:
 -- '<key>/<task> <price of a prompt token> <cached one> <output one> <the same in FP8, three> <account> <account> ...',
--- where an account is '<key>:<model>', the tenant's own ':' first, with a '+' before it if the request has taken its tokens
--- from the account's bucket.
+-- where an account is '<key>:<model>', the tenant's own ':' first, with a '+' before it if the request has taken its
+-- tokens from the account's bucket.
 
 local function account_hash(tenant, account)
   if account == ALL then return key('tenant', tenant) end
@@ -34,9 +34,18 @@ local function book_of(record)
   return terms
 end
 
+-- Sets whole numbers. '%d' because Lua writes large ones as floats, and minus of 0 as '-0': no integers to the server.
+local function set_numbers(hash, fields)
+  local pairs_of = {}
+  for field, number in pairs(fields) do
+    pairs_of[#pairs_of + 1] = field
+    pairs_of[#pairs_of + 1] = string.format('%d', number)
+  end
+  redis.call('HSET', hash, unpack(pairs_of))
+end
+
 -- Adds to a counter of all accounts of a request.
 local function count(record, field, amount)
-  -- '%d' because Lua's minus of 0 is '-0', and large numbers are written as floats: no integers to the server.
   for _, hash in ipairs(book_of(record).accounts) do redis.call('HINCRBY', hash, field, string.format('%d', amount)) end
 end
 
@@ -53,30 +62,23 @@ local function reserve(record)
   for i = 2, #record.terms.accounts do redis.call('PEXPIRE', record.terms.accounts[i], ACCOUNT_MS) end
 end
 
--- Adds to what an account has spent in a period. Periods only go forward: a clock that steps back, as after a failover, must
--- not make the spent forgotten.
-local function spend(hash, period, number, cost)
-  if number > tonumber(redis.call('HGET', hash, period) or -1) then
-    redis.call('HSET', hash, period, string.format('%d', number), period .. '_spent', string.format('%d', cost))
-  else
-    redis.call('HINCRBY', hash, period .. '_spent', string.format('%d', cost))
-  end
-end
-
 -- Puts what a request really used in place of what it reserved.
 local function settle(record, used_tokens, cost, now)
   local terms, reserved = book_of(record), record.prompt_tokens + record.output_tokens
   local reserved_cost = cost_of(terms.price, record.prompt_tokens, 0, record.output_tokens)
-  count(record, 'reserved', -reserved)
-  if reserved_cost > 0 then count(record, 'reserved_cost', -reserved_cost) end
   local day = math.floor(now / DAY_MS)
+  local month = month_of(day)
   for _, hash in ipairs(terms.accounts) do
-    if terms.took[hash] and used_tokens ~= reserved then
-      redis.call('HINCRBY', hash, 'tokens_level', string.format('%d', (used_tokens - reserved) * MINUTE_MS))
-    end
+    local held = redis.call('HMGET', hash, 'reserved', 'reserved_cost', 'tokens_level', 'day', 'day_spent', 'month',
+      'month_spent')
+    for i = 1, 7 do held[i] = tonumber(held[i] or 0) end
+    local fields = {reserved = held[1] - reserved, reserved_cost = held[2] - reserved_cost}
+    if terms.took[hash] then fields.tokens_level = held[3] + (used_tokens - reserved) * MINUTE_MS end
     if cost > 0 then
-      spend(hash, 'day', day, cost)
-      spend(hash, 'month', month_of(day), cost)
+      -- Periods only go forward: a clock that steps back, as after a failover, must not make the spent forgotten.
+      fields.day, fields.day_spent = math.max(day, held[4]), (day > held[4] and 0 or held[5]) + cost
+      fields.month, fields.month_spent = math.max(month, held[6]), (month > held[6] and 0 or held[7]) + cost
     end
+    set_numbers(hash, fields)
   end
 end

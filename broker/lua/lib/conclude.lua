@@ -1,12 +1,9 @@
--- use: record ending queue rate usage notify
+-- use: record ending queue rate usage notify story
 
--- What the service did not bring to an end costs nothing.
-local FAILED = {not_migratable = true, attempts_exhausted = true}
-
--- Ends a waiting or running request, once and for all: it leaves its queue or loses its lease, what it used takes the place
--- of what it reserved, its tenant's virtual time is set right, its usage is booked, its job (the prompt) is deleted, its
--- keys expire after the resume window, and every owner is told. `usage` is {prompt, cached, output}; without it what the log
--- and the estimate say counts, and of a request that was never claimed nothing.
+-- Ends a waiting or running request, once and for all: it leaves its queue or loses its lease, what it used takes the
+-- place of what it reserved, its tenant's virtual time is set right, its usage is booked, its job (the prompt) is
+-- deleted, its keys expire after the resume window, and every owner is told. `usage` is {prompt, cached, output};
+-- without it what the log and the estimate say counts, and of a request that was never claimed nothing.
 local function conclude(record, outcome, detail, now, usage)
   local request, log, terms = key('request', record.ref), key('log', record.ref), book_of(record)
   if not usage then
@@ -20,10 +17,13 @@ local function conclude(record, outcome, detail, now, usage)
   if record.state == 'running' or record.logged_tokens > 0 then spent = usage[1] + usage[3] end
   advance(record, spent / record.weight - record.charge)
   if record.state == 'running' then
+    note(record, now, 'end', record.worker, record.epoch, 0, outcome .. ' ' .. detail)
     redis.call('ZREM', key('lease', record.pool), record.ref)
     count(record, 'running', -1)
-    measure(record, now)
+    learn_share(record, spent)
+    measure(record, spent, now)
   else
+    note(record, now, 'end', '', 0, 0, outcome .. ' ' .. detail)
     leave_queue(record)
   end
 
@@ -52,6 +52,7 @@ local function conclude(record, outcome, detail, now, usage)
     'used_prompt', usage[1], 'used_cached', usage[2], 'used_output', usage[3])
   redis.call('PEXPIRE', request, keep_ms)
   redis.call('PEXPIRE', log, keep_ms)
+  redis.call('PEXPIRE', key('story', record.ref), keep_ms)
 
   local event = {'end', record.ref}
   for i, value in ipairs(ending_of(record)) do

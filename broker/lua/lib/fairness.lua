@@ -1,25 +1,65 @@
--- Virtual time: tokens served to a tenant in a pool, over its weight. Urgent (interactive and standard) and batch work have
--- clocks of their own: a tenant stands in the fair set of each class of which it has work waiting, and what it is served in
--- one moves nothing in the other. The tenant's hash holds its times, the fair sets order by them.
+-- Virtual time: tokens served to a tenant in a pool, over its weight. Urgent (interactive and standard) and batch work
+-- have clocks of their own: a tenant stands in the fair set of each class of which it has work waiting, and what it is
+-- served in one moves nothing in the other. The tenant's hash holds its times, the fair sets order by them.
 local BATCH_SCORE = '30000000000000'
 local URGENT = {
-  set = 'fair', time = 'v:', weight = 'w:', priorities = {1, 2},
+  set = 'fair', time = 'v:', weight = 'w:', used = 'used:', estimated = 'estimated:', priorities = {1, 2},
   clock = 'vclock', tokens = 'tokens', weights = 'weights',
 }
 local BATCH = {
-  set = 'fair_batch', time = 'bv:', weight = 'bw:', priorities = {3},
+  set = 'fair_batch', time = 'bv:', weight = 'bw:', used = 'bused:', estimated = 'bestimated:', priorities = {3},
   clock = 'batch_vclock', tokens = 'batch_tokens', weights = 'batch_weights',
 }
 
+-- Scores are a priority (1 to 3) and, below 10^13, an order within it.
+local function priority_of(record)
+  return math.floor(record.score / 1e13)
+end
+
+-- In the set of all that waits in a pool: within a priority by when it began to wait, in ms.
+local function since_score(record, now)
+  return priority_of(record) * 1e13 + now
+end
+
 local function class_of(record)
   return record.score < tonumber(BATCH_SCORE) and URGENT or BATCH
+end
+
+-- How much of its estimates a tenant's requests have used lately, weighted by their size. It makes the charge at claim
+-- come near to the truth: estimates hold all tokens that a client allows, mostly many more than it gets, and what is
+-- charged too much keeps a tenant waiting until the request ends. Never below LEAST_SHARE, so that a charge always
+-- holds a tenant back.
+local MEMORY = 0.9
+local LEAST_SHARE = 1 / 32
+
+local function used_share(class, pool, tenant)
+  local seen = redis.call('HMGET', key('tenant', tenant), class.used .. pool, class.estimated .. pool)
+  local estimated = tonumber(seen[2] or 0)
+  if estimated == 0 then return 1 end
+  return math.max(LEAST_SHARE, tonumber(seen[1]) / estimated)
+end
+
+local function learn_share(record, used)
+  local class, pool, tenant = class_of(record), record.pool, key('tenant', record.tenant)
+  local seen = redis.call('HMGET', tenant, class.used .. pool, class.estimated .. pool)
+  redis.call('HSET', tenant,
+    class.used .. pool, string.format('%.17g', tonumber(seen[1] or 0) * MEMORY + used),
+    class.estimated .. pool,
+    string.format('%.17g', tonumber(seen[2] or 0) * MEMORY + record.prompt_tokens + record.output_tokens))
+end
+
+-- What a request is charged when it is claimed: the tokens that it is expected to use, over the weight.
+local function charge_of(record)
+  local share = used_share(class_of(record), record.pool, record.tenant)
+  return math.ceil((record.prompt_tokens + record.output_tokens) * share) / record.weight
 end
 
 -- Moves a tenant's virtual time by tokens over weight; negative amounts are refunds and corrections.
 local function advance(record, amount)
   if amount == 0 then return end
   local class, pool = class_of(record), record.pool
-  local time = redis.call('HINCRBYFLOAT', key('tenant', record.tenant), class.time .. pool, string.format('%.17g', amount))
+  local tenant, by = key('tenant', record.tenant), string.format('%.17g', amount)
+  local time = redis.call('HINCRBYFLOAT', tenant, class.time .. pool, by)
   redis.call('ZADD', key(class.set, pool), 'XX', time, record.tenant)
 end
 
@@ -35,8 +75,8 @@ local function first_of(class, pool, tenant)
   return first[1], tonumber(first[2])
 end
 
--- Puts a tenant into the fair set of its request's class. Who enters starts at the set's least virtual time (the class's
--- clock when it is empty) if that is later than its own: idling earns no credit.
+-- Puts a tenant into the fair set of its request's class. Who enters starts at the set's least virtual time (the
+-- class's clock when it is empty) if that is later than its own: idling earns no credit.
 local function join(record)
   local class, pool, tenant = class_of(record), record.pool, key('tenant', record.tenant)
   local set = key(class.set, pool)

@@ -1,7 +1,7 @@
 -- use: accounts
 
--- A bucket's level is what was taken and has not leaked yet, in 1/60000 of a request or token: with a bound of n a minute n
--- of these leak in a millisecond, so that all numbers are whole.
+-- A bucket's level is what was taken and has not leaked yet, in 1/60000 of a request or token: with a bound of n a
+-- minute n of these leak in a millisecond, so that all numbers are whole.
 local function leaked(level, since, bound, now)
   if not bound then return 0 end
   return math.max(0, tonumber(level or 0) - math.max(0, now - tonumber(since or 0)) * bound)

@@ -10,13 +10,19 @@ end
 local function count_tokens(record, sign)
   local tokens = string.format('%d', sign * (record.prompt_tokens + record.output_tokens))
   redis.call('HINCRBY', key('pool', record.pool), class_of(record).tokens, tokens)
-  redis.call('HINCRBY', key('tenant', record.tenant), tokens_field(math.floor(record.score / 1e13), record.pool), tokens)
+  redis.call('HINCRBY', key('tenant', record.tenant), tokens_field(priority_of(record), record.pool), tokens)
 end
 
--- The score is kept for the request's whole life: whoever comes back takes its old place.
-local function enter_queue(record)
+-- How many requests wait in a pool, of all tenants.
+local function waiting_in(pool)
+  return redis.call('ZCARD', key('waiting', pool))
+end
+
+-- The score is kept for the request's whole life: whoever comes back takes its old place. `now` goes into the request's
+-- `queued_ms` too, where its other fields are written.
+local function enter_queue(record, now)
   redis.call('ZADD', key('queue', record.pool, record.tenant), string.format('%.17g', record.score), record.ref)
-  redis.call('HINCRBY', key('pool', record.pool), 'waiting', 1)
+  redis.call('ZADD', key('waiting', record.pool), string.format('%d', since_score(record, now)), record.ref)
   count_tokens(record, 1)
   count(record, 'waiting', 1)
   join(record)
@@ -25,10 +31,12 @@ end
 
 local function leave_queue(record)
   redis.call('ZREM', key('queue', record.pool, record.tenant), record.ref)
-  local waiting = redis.call('HINCRBY', key('pool', record.pool), 'waiting', -1)
+  redis.call('ZREM', key('waiting', record.pool), record.ref)
   count_tokens(record, -1)
   count(record, 'waiting', -1)
   leave(record)
   -- A pool that was idle has no rate (lib/rate.lua).
-  if waiting == 0 then redis.call('HDEL', key('pool', record.pool), 'window_ms', 'window_tokens') end
+  if waiting_in(record.pool) == 0 then
+    redis.call('HDEL', key('pool', record.pool), 'window_ms', 'window_tokens', 'window_used')
+  end
 end

@@ -5,14 +5,18 @@ local METRICS = {'requests', 'failed', 'prompt', 'cached', 'output', 'cost', 'fp
 -- Adds what a request used, in the order of METRICS, to the intervals in which it ended. A field is
 -- '<key> <pool> <task> <metric>'; what is zero is left out.
 local function book_usage(record, amounts, now)
-  local terms = book_of(record)
-  local row = terms.name .. ' ' .. record.pool .. ' ' .. terms.task .. ' '
+  local terms, fields = book_of(record), {}
+  for i, metric in ipairs(METRICS) do
+    fields[i] = terms.name .. ' ' .. record.pool .. ' ' .. terms.task .. ' ' .. metric
+  end
   for _, interval in ipairs(INTERVALS) do
     local name, length_ms, kept_ms = unpack(interval)
     local bucket = key('usage', record.tenant, name, string.format('%d', math.floor(now / length_ms)))
-    for i, metric in ipairs(METRICS) do
-      if amounts[i] > 0 then redis.call('HINCRBY', bucket, row .. metric, string.format('%d', amounts[i])) end
+    local before, after = redis.call('HMGET', bucket, unpack(fields)), {}
+    for i, amount in ipairs(amounts) do
+      if amount > 0 then after[fields[i]] = tonumber(before[i] or 0) + amount end
     end
+    set_numbers(bucket, after)
     redis.call('PEXPIRE', bucket, kept_ms, 'NX')
   end
 end

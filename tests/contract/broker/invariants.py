@@ -19,6 +19,7 @@ def check(space: Keyspace, replayed: Container[str] = ()) -> None:
     nothing_left_when_idle(space, requests)
     fair_sets_follow_the_queues(space, requests)
     jobs_only_while_needed(requests)
+    stories_are_bounded(space, requests)
 
 
 def one_state(space: Keyspace, requests: dict[str, Hash]) -> None:
@@ -86,10 +87,16 @@ def account_names(fields: Hash) -> list[tuple[str, str, str]]:
 
 
 def pools_are_the_sums(space: Keyspace, requests: dict[str, Hash]) -> None:
-    """What a pool says of what waits there: requests, tokens, the weights of tenants; and the bell."""
+    """What a pool says of what waits there: requests and since when, tokens, the weights of tenants; and the bell."""
     for pool, counters in space.named("pool:").items():
         waiting = [f for f in requests.values() if (f["state"], f["pool"].decode()) == (b"waiting", pool)]
-        assert int(counters.get("waiting", b"0")) == len(waiting)
+        since = space.sorted_sets.get(f"waiting:{pool}", {})
+        expected = {
+            ref: int(fields["priority"]) * 10**13 + int(fields["queued_ms"])
+            for ref, fields in requests.items()
+            if (fields["state"], fields["pool"].decode()) == (b"waiting", pool)
+        }
+        assert since == expected
         if waiting and int(counters.get("claims", b"0")) == 0:
             assert space.lists.get(f"bell:{pool}"), "work waits, nobody has claimed, and no bell rings"
         for prefix, weight_field, priorities in (("", "w", {1, 2}), ("batch_", "bw", {3})):
@@ -112,7 +119,7 @@ def tokens_of(fields: Hash) -> int:
 def nothing_left_when_idle(space: Keyspace, requests: dict[str, Hash]) -> None:
     """6. When nothing waits or runs, there is no queue, no fair set and no lease."""
     if not any(fields["state"] in {b"waiting", b"running"} for fields in requests.values()):
-        assert not [name for name in space.sorted_sets if name.startswith(("q:", "fair:", "lease:"))]
+        assert not [name for name in space.sorted_sets if name.startswith(("q:", "waiting:", "fair:", "lease:"))]
 
 
 def fair_sets_follow_the_queues(space: Keyspace, requests: dict[str, Hash]) -> None:
@@ -135,3 +142,10 @@ def jobs_only_while_needed(requests: dict[str, Hash]) -> None:
     """Prompt bytes are there until the end, and after it in dead letters only."""
     for fields in requests.values():
         assert ("job" in fields) == (fields["state"] != b"finished")
+
+
+def stories_are_bounded(space: Keyspace, requests: dict[str, Hash]) -> None:
+    """Every known request has a story, nobody else, and none is long."""
+    stories = {name.removeprefix("story:"): told for name, told in space.lists.items() if name.startswith("story:")}
+    assert stories.keys() == requests.keys()
+    assert all(0 < len(told) <= 64 for told in stories.values())

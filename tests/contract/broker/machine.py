@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from broker import Broker, BrokerOptions, keys, replies
+from broker import Broker, BrokerOptions, keys, replies, story
 from broker.scripts import load_scripts
 from broker.types import (
     Account,
@@ -30,7 +30,9 @@ from broker.types import (
     Usage,
 )
 from tests.contract.broker import invariants, model
+from tests.contract.broker.clock import FROZEN_CLOCK, Clock
 from tests.contract.broker.keyspace import Keyspace, read_keyspace
+from tests.contract.broker.ledger import cost_of
 
 T = TypeVar("T")
 
@@ -40,9 +42,6 @@ WORKERS = ("w1", "w2", "w3")
 ROUTERS = ("r1", "r2", "nobody")  # the last never opens an inbox: as good as dead
 IDS = tuple(f"id{n}" for n in range(12))
 OUTCOMES = (Outcome.STOP, Outcome.LENGTH, Outcome.REJECTED)
-
-# Time stands still between steps: the scripts read it from a key that the test sets.
-FROZEN_CLOCK = "local function now_ms() return tonumber(redis.call('GET', TAG .. 'clock')) end\n"
 
 tenants = st.sampled_from(TENANTS)
 pools = st.sampled_from(POOLS)
@@ -84,6 +83,7 @@ class BrokerMachine(RuleBasedStateMachine):
         )
         self.broker = Broker(options, load_scripts(options, {"clock": FROZEN_CLOCK}))
         self.model = model.Model()
+        self.clock = Clock(self.broker)  # stands still between steps
         self.leases: list[Lease] = []
         self.replayed = set[str]()
         self.run(self.command("FLUSHALL"))
@@ -165,11 +165,13 @@ class BrokerMachine(RuleBasedStateMachine):
             pool_max_waiting=pool_max_waiting,
         )
         for n in range(first, first + times):
-            again = replace(submission, ref=RequestRef(tenant, IDS[n % len(IDS)]), job=b"job of %d" % n)
-            result = self.run(self.broker.submit(again))
-            assert result == self.model.submit(again)
-            why = f": {result.over.limit.value}" if result.over else ""
-            self.count[f"submit: {result.status.value}{why}"] += 1
+            self.submit_one(replace(submission, ref=RequestRef(tenant, IDS[n % len(IDS)]), job=b"job of %d" % n))
+
+    def submit_one(self, submission: Submission) -> None:
+        result = self.run(self.broker.submit(submission))
+        assert result == self.model.submit(submission)
+        why = f": {result.over.limit.value}" if result.over else ""
+        self.count[f"submit: {result.status.value}{why}"] += 1
 
     # Mostly where work waits: most random claims would find nothing, and so would most reclaims.
     @precondition(lambda self: self.in_state("waiting"))
@@ -188,6 +190,7 @@ class BrokerMachine(RuleBasedStateMachine):
             timeout = request.timeout_ms
             left = None if timeout is None else request.submitted_ms + timeout - self.model.now
             assert claim.remaining_ms == left
+            assert claim.waited_ms == request.waited_ms
             self.leases.append(claim.lease)
         self.count[f"claim: {len(claims)}"] += 1
 
@@ -247,13 +250,16 @@ class BrokerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.in_state("waiting"))
     @rule(pick=picks, times=st.integers(1, 4), ms=st.sampled_from((100, 2_000)))
     def serve(self, pick: int, times: int, ms: int) -> None:
-        """One request after the other, as by a worker with one slot: only so a rate can be measured."""
+        """One after the other, as by a worker with one slot: only so a rate is measured; then one that may be late."""
         for _ in range(times):
             before = len(self.leases)
             self.claim(pick, "w1", 1)
             self.pass_time(ms)
             if len(self.leases) > before:
                 self.finish(-1, 0, 1, True, Outcome.STOP, 3, 5)
+        for request in self.in_state("waiting")[-1:]:
+            ref = RequestRef(request.ref.tenant, f"late-{len(self.model.requests)}")
+            self.submit_one(replace(request.submission, ref=ref, timeout_ms=ms))
 
     @precondition(lambda self: self.leases)
     @rule(pick=picks, failed=st.booleans())
@@ -302,6 +308,7 @@ class BrokerMachine(RuleBasedStateMachine):
         ref = self.ref(pick)
         reading = self.broker.attach(ref, router, index) if router else self.broker.read_log(ref, index)
         known = self.model.requests.get(ref)
+        self.show_request(ref)
         try:
             attachment = self.run(reading)
         except RequestNotFound:
@@ -321,6 +328,7 @@ class BrokerMachine(RuleBasedStateMachine):
     def pass_time(self, ms: int) -> None:
         self.model.now += ms
         self.set_clock()
+        self.show_pool(POOLS[ms % 2])
         self.count["time passes"] += 1
 
     @precondition(lambda self: self.model.dead)
@@ -352,6 +360,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self.compare_virtual_times(space)
         self.compare_accounts(space)
         self.compare_rates(space)
+        assert space.lists.get("recent", []) == [keys.member(ref).encode() for ref in self.model.recent]
         inboxes = {name.removeprefix("in:"): entries for name, entries in space.streams.items() if name != "dead"}
         assert inboxes.keys() == self.model.inboxes.keys(), "an expired inbox was made again"
         for router, expected in self.model.inboxes.items():
@@ -371,7 +380,26 @@ class BrokerMachine(RuleBasedStateMachine):
             keys.member(ref) for ref in self.model.dead
         ]
 
-    # What the steps share.
+    # What the steps share. To look is no rule of its own: it would take steps from those that change something.
+
+    def show_request(self, ref: RequestRef) -> None:
+        known = self.model.requests.get(ref)
+        try:
+            self.compare_view(self.run(self.broker.story(ref)).request)
+        except RequestNotFound:
+            assert known is None
+        recent = list(dict.fromkeys(known for known in self.model.recent if known in self.model.requests))
+        assert [view.ref for view in self.run(self.broker.recent(1_000))] == recent
+        own = [view.ref for view in self.run(self.broker.recent(3, ref.tenant))]
+        assert own == [known for known in recent if known.tenant == ref.tenant][:3]
+
+    def show_pool(self, pool: str) -> None:
+        (state,) = self.run(self.broker.pools([pool]))
+        for priority in Priority:
+            waiting = [r for r in self.model.waiting(pool) if r.submission.priority is priority]
+            assert state.waiting_by_priority[priority] == len(waiting)
+            oldest = max((self.model.now - request.queued_ms for request in waiting), default=0)
+            assert state.oldest_ms_by_priority[priority] == oldest
 
     def compare_requests(self, space: Keyspace) -> None:
         stored = space.named("req:")
@@ -383,9 +411,31 @@ class BrokerMachine(RuleBasedStateMachine):
             assert int(fields["attempts"]) == request.attempts
             assert fields["owners"].decode().split() == request.owners
             assert space.lists.get(f"log:{keys.member(ref)}", []) == request.chunks
+            told = [story.transition(entry) for entry in space.lists[f"story:{keys.member(ref)}"]]
+            if len(told) == len(request.story):
+                assert told == request.story
+            else:  # the middle has been taken out
+                assert told[:16] == request.story[:16]
+                assert told[-32:] == request.story[-32:]
             if request.state == "running":
                 lease_end = space.sorted_sets[f"lease:{request.submission.pool}"][keys.member(ref)]
                 assert lease_end == request.lease_end
+
+    def compare_view(self, view: story.RequestView) -> None:
+        request = self.model.requests[view.ref]
+        submission, usage = request.submission, request.usage
+        assert (view.state.value, view.outcome, view.pool) == (request.state, request.outcome, submission.pool)
+        assert (view.decision, view.key, view.priority) == (b"decision", submission.key, submission.priority)
+        assert (view.epoch, view.attempts, view.worker) == (request.epoch, request.attempts, request.worker)
+        assert (view.submitted_ms, view.queued_ms) == (request.submitted_ms, request.queued_ms)
+        assert (view.claimed_ms, view.first_chunk_ms) == (request.claimed_ms, request.first_chunk_ms)
+        assert (view.ended_ms is not None) == request.ended
+        if usage is None:
+            usage = Usage(request.engine_prompt, request.engine_cached, request.logged_tokens)
+        assert view.usage == usage
+        failed = request.outcome in {Outcome.NOT_MIGRATABLE, Outcome.ATTEMPTS_EXHAUSTED}
+        assert view.cost == (0 if failed else cost_of(submission.price, usage))
+        assert view.fp8_cost == (0 if failed else cost_of(submission.fp8_price, usage))
 
     def compare_virtual_times(self, space: Keyspace) -> None:
         for (tenant, pool, batch), time in self.model.virtual.items():
@@ -416,8 +466,9 @@ class BrokerMachine(RuleBasedStateMachine):
 
     def compare_rates(self, space: Keyspace) -> None:
         for pool, rate in self.model.rates.items():
-            stored = space.hashes[f"pool:{pool}"].get("rate")
-            assert (float(stored) if stored else None) == rate.per_s
+            stored = space.hashes[f"pool:{pool}"]
+            assert (float(stored["rate"]) if "rate" in stored else None) == rate.per_s
+            assert float(stored.get("used_rate", b"0")) == rate.used_per_s
 
     def compare_attachment(self, attachment: Attachment, request: model.Request, index: int) -> None:
         assert attachment.decision == request.submission.decision
@@ -482,7 +533,7 @@ class BrokerMachine(RuleBasedStateMachine):
             return "conflict"
 
     def set_clock(self) -> None:
-        self.run(self.command("SET", "bl:{0}:clock", self.model.now))
+        self.run(self.clock.set(self.model.now))
 
     async def command(self, *command: str | int) -> None:
         await self.broker._shards[0].command(*command)  # pyright: ignore[reportPrivateUsage]

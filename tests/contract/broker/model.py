@@ -4,9 +4,11 @@ Everything is said in the simplest way, with a scan or a `min` where the scripts
 two, so virtual time is exact and the model can demand equality.
 """
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from broker.story import Transition, TransitionKind
 from broker.types import (
     Held,
     Outcome,
@@ -40,6 +42,8 @@ class Request:
     attempts: int = 0
     worker: str = ""
     lease_end: int = 0
+    queued_ms: int = 0
+    waited_ms: int = 0  # until its last claim
     charge: float = 0.0
     chunks: list[bytes] = field(default_factory=list[bytes])
     logged_tokens: int = 0
@@ -53,6 +57,13 @@ class Request:
     detail: str = ""
     usage: Usage | None = None
     replayed: bool = False
+    story: list[Transition] = field(default_factory=list[Transition])
+    told_epoch: int = 0  # of whose lease the first chunk is in the story
+
+    def note(
+        self, now: int, kind: TransitionKind, who: str = "", epoch: int = 0, number: int = 0, detail: str = ""
+    ) -> None:
+        self.story.append(Transition(now, kind, who, epoch, number, detail))
 
     @property
     def ref(self) -> RequestRef:
@@ -89,11 +100,13 @@ class Rate:
 
     window_ms: int | None = None  # when the window was opened
     window_tokens: int = 0
+    window_used: int = 0
     per_s: float | None = None
+    used_per_s: float = 0.0
     measured_ms: int = 0
 
-    def fresh(self, now: int) -> float | None:
-        return self.per_s if self.per_s and now - self.measured_ms <= FRESH_MS else None
+    def known(self, now: int) -> bool:
+        return bool(self.per_s and self.used_per_s) and now - self.measured_ms <= FRESH_MS
 
 
 class Model:
@@ -108,12 +121,15 @@ class Model:
             dict
         )  # weights by pool, whether batch; tenant
         self.clock: dict[tuple[str, bool], float] = defaultdict(float)  # by pool, whether batch
+        # Tokens used and estimated of what ended lately, by tenant, pool, whether batch.
+        self.shares: dict[tuple[str, str, bool], tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
         self.rates: dict[str, Rate] = defaultdict(Rate)  # by pool
         self.claims: dict[str, int] = defaultdict(int)  # by pool
         self.arrivals: dict[str, int] = defaultdict(int)  # by pool
         self.inboxes: dict[str, list[tuple[RequestRef, int | Outcome]]] = {}  # of live routers
         self.told: dict[str, list[tuple[int, RequestRef]]] = defaultdict(list)  # by worker
         self.dead: list[RequestRef] = []
+        self.recent: list[RequestRef] = []  # newest first
 
     # Transitions.
 
@@ -138,6 +154,8 @@ class Model:
         request = Request(submission, self.arrivals[pool], self.now, [submission.router], took)
         self.requests[submission.ref] = request
         self._join(request)
+        request.note(self.now, TransitionKind.SUBMIT, submission.router)
+        self.recent.insert(0, submission.ref)
         return SubmitResult(SubmitStatus.ACCEPTED, waiting + 1)
 
     def claim(self, pool: str, worker: str, limit: int) -> list[Request]:
@@ -158,15 +176,21 @@ class Model:
             request.epoch += 1
             request.attempts += 1
             request.claimed_ms = request.claimed_ms or self.now
+            request.waited_ms = self.now - request.queued_ms
             self._leave(request)
-            request.charge = request.reserved / request.submission.weight
+            expected = math.ceil(request.reserved * self._used_share(tenant, pool, batch))
+            request.charge = expected / request.submission.weight
             self.virtual[tenant, pool, batch] += request.charge
+            request.note(self.now, TransitionKind.CLAIM, worker, request.epoch, request.attempts)
             claimed.append(request)
         return claimed
 
     def hold(self, ref: RequestRef, epoch: int) -> Held:
         request = self.requests.get(ref)
-        if request is None or request.epoch != epoch or request.state == "waiting":
+        if request is None:
+            return Held.FENCED
+        if request.epoch != epoch or request.state == "waiting":
+            request.note(self.now, TransitionKind.FENCE, epoch=epoch)
             return Held.FENCED
         if request.ended:
             return Held.ENDED
@@ -180,6 +204,9 @@ class Model:
             return "hole"
         if index < len(request.chunks):
             return "repeated" if request.chunks[index] == chunk else "conflict"
+        if request.told_epoch != request.epoch:
+            request.note(self.now, TransitionKind.FIRST, epoch=request.epoch, number=index)
+            request.told_epoch = request.epoch
         request.chunks.append(chunk)
         request.logged_tokens += tokens
         request.first_chunk_ms = request.first_chunk_ms or self.now
@@ -234,6 +261,7 @@ class Model:
             return Held.YES
         held = self.hold(ref, epoch)
         if held is Held.YES:
+            request.note(self.now, TransitionKind.RELEASE, request.worker, epoch, int(failed), detail)
             self._give_back(request, failed, detail)
         return held
 
@@ -245,6 +273,7 @@ class Model:
         for request in gone:
             self.told[request.worker].append((request.epoch, request.ref))
             worker, epoch = request.worker, request.epoch
+            request.note(self.now, TransitionKind.RECLAIM, worker, epoch, 1, "the lease ran out")
             self._give_back(request, True, "the lease ran out")
             reclaimed.append(Reclaimed(request.ref, worker, epoch, request.outcome))
         return reclaimed
@@ -252,24 +281,31 @@ class Model:
     def cancel(self, ref: RequestRef) -> Request | None:
         request = self.requests.get(ref)
         if request is not None and not request.ended:
-            if request.state == "running":
-                self.told[request.worker].append((request.epoch, ref))
-            self._end(request, Outcome.CANCELLED)
+            request.note(self.now, TransitionKind.CANCEL)
+            self._cancel(request)
         return request
+
+    def _cancel(self, request: Request) -> None:
+        if request.state == "running":
+            self.told[request.worker].append((request.epoch, request.ref))
+        self._end(request, Outcome.CANCELLED)
 
     def abandon(self, ref: RequestRef, router: str) -> Request | None:
         request = self.requests.get(ref)
         if request is None or request.ended:
             return request
+        request.note(self.now, TransitionKind.ABANDON, router)
         request.owners = [owner for owner in request.owners if owner != router]
         if any(owner in self.inboxes for owner in request.owners):
             return None
-        return self.cancel(ref)
+        self._cancel(request)
+        return request
 
     def attach(self, ref: RequestRef, router: str) -> Request | None:
         request = self.requests.get(ref)
         if request is not None and not request.ended and router not in request.owners:
             request.owners.append(router)
+            request.note(self.now, TransitionKind.ATTACH, router)
         return request
 
     def settle_letter(self, ref: RequestRef, how: str) -> bool:
@@ -283,6 +319,7 @@ class Model:
             request.state, request.attempts, request.owners, request.took = "waiting", 0, [], set()
             request.outcome, request.usage, request.replayed = None, None, True
             self._join(request)
+            request.note(self.now, TransitionKind.REPLAY)
         return True
 
     # What follows from the state.
@@ -298,23 +335,30 @@ class Model:
         """In how many ms the turn of a new request would come; 0 when that is not known."""
         pool, tenant = submission.pool, submission.ref.tenant
         batch = submission.priority is Priority.BATCH
-        rate = self.rates[pool].fresh(self.now)
+        rate = self.rates[pool]
         everything = [request for request in self.waiting(pool) if request.batch == batch]
         before = [r for r in everything if r.ref.tenant == tenant and r.submission.priority <= submission.priority]
         own = sum(request.reserved for request in before)
-        if rate is None or own == 0:
+        if not rate.known(self.now) or rate.per_s is None or own == 0:
             return 0
+        expected = own * self._used_share(tenant, pool, batch)
         weights = self.fair[pool, batch]
-        half_served = self.virtual[tenant, pool, batch] + own / weights[tenant] / 2
+        half_served = self.virtual[tenant, pool, batch] + expected / weights[tenant] / 2
         others = [weights[name] for name in weights if name != tenant]
         competing = [n for n in weights if n != tenant and self.virtual[n, pool, batch] <= half_served]
         share = 1 + (sum(others) * len(competing) / len(others) / weights[tenant] if others else 0)
-        return int(min(sum(request.reserved for request in everything), own * share) * 1000 / rate)
+        in_all = sum(request.reserved for request in everything) / rate.per_s
+        return int(min(in_all, expected * share / rate.used_per_s) * 1000 + 0.5)
+
+    def _used_share(self, tenant: str, pool: str, batch: bool) -> float:
+        used, estimated = self.shares[tenant, pool, batch]
+        return max(1 / 32, used / estimated) if estimated else 1.0
 
     # Steps that transitions share.
 
     def _join(self, request: Request) -> None:
         """What a request does that begins to wait."""
+        request.queued_ms = self.now
         tenant, pool, batch = request.ref.tenant, request.submission.pool, request.batch
         members = self.fair[pool, batch]
         if tenant not in members:
@@ -330,21 +374,26 @@ class Model:
         if not self.waiting(pool):
             self.rates[pool].window_ms = None
 
-    def _measure(self, request: Request) -> None:
-        """What the end of a running request says about the rate."""
+    def _learn(self, request: Request, used: int) -> None:
+        """What the end of a running request says about its tenant's estimates, and about the rate."""
+        name = request.ref.tenant, request.submission.pool, request.batch
+        before = self.shares[name]
+        self.shares[name] = before[0] * 0.9 + used, before[1] * 0.9 + request.reserved
         rate = self.rates[request.submission.pool]
         if not self.waiting(request.submission.pool):
             return
         elapsed = self.now - rate.window_ms if rate.window_ms is not None else None
         if elapsed is not None and elapsed < WINDOW_MS:
             rate.window_tokens += request.reserved
+            rate.window_used += used
             return
         if elapsed is not None and elapsed <= FRESH_MS:
             measured = (rate.window_tokens + request.reserved) * 1000 / elapsed
+            measured_used = (rate.window_used + used) * 1000 / elapsed
             if rate.per_s is not None and self.now - rate.measured_ms <= FRESH_MS:
-                measured = (measured + rate.per_s) / 2
-            rate.per_s, rate.measured_ms = measured, self.now
-        rate.window_ms, rate.window_tokens = self.now, 0
+                measured, measured_used = (measured + rate.per_s) / 2, (measured_used + rate.used_per_s) / 2
+            rate.per_s, rate.used_per_s, rate.measured_ms = measured, measured_used, self.now
+        rate.window_ms, rate.window_tokens, rate.window_used = self.now, 0, 0
 
     def _give_back(self, request: Request, failed: bool, detail: str) -> None:
         if not request.submission.migratable and request.chunks:
@@ -366,6 +415,8 @@ class Model:
             prompt = request.engine_prompt or (request.submission.prompt_tokens if request.claimed_ms else 0)
             usage = Usage(prompt, request.engine_cached, request.logged_tokens)
         ran = request.state == "running"
+        worker, epoch = (request.worker, request.epoch) if ran else ("", 0)
+        request.note(self.now, TransitionKind.END, worker, epoch, detail=f"{outcome.value} {detail}".strip())
         worked = ran or request.logged_tokens > 0
         spent = usage.prompt_tokens + usage.output_tokens if worked else 0
         self.virtual[tenant, pool, request.batch] += spent / request.submission.weight - request.charge
@@ -375,7 +426,7 @@ class Model:
         request.charge, request.outcome, request.detail, request.usage = 0.0, outcome, detail, usage
         request.ended_ms = self.now
         if ran:
-            self._measure(request)
+            self._learn(request, spent)
         else:
             self._leave(request)
         failed = outcome in {Outcome.NOT_MIGRATABLE, Outcome.ATTEMPTS_EXHAUSTED}

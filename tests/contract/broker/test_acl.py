@@ -28,7 +28,7 @@ PASSWORD = "of-the-test"
 ROLES: dict[str, set[str]] = {
     "router": {
         *("submit", "attach", "read_log", "cancel", "abandon", "inbox", "pools", "dead_letters", "replay", "purge"),
-        *("usage", "account", "direct", "directives"),
+        *("usage", "account", "direct", "directives", "story", "recent"),
         *("documents.put", "documents.get", "documents.versions", "documents.changes"),
         *("documents.count", "documents.counts", "audit.record", "audit.list"),
     },
@@ -39,7 +39,7 @@ ROLES: dict[str, set[str]] = {
     # A person at the server while the API is away. Documents are changed by the API alone, which checks them.
     "operator": {
         *("pools", "dead_letters", "replay", "purge", "audit.record", "audit.list"),
-        *("usage", "account", "direct", "directives"),
+        *("usage", "account", "direct", "directives", "story", "recent"),
         *("documents.get", "documents.versions", "documents.counts"),
     },
 }
@@ -186,6 +186,8 @@ async def all_methods(stage: Broker) -> None:
         submission = make_submission("last")
         await stage.submit(submission)
         await stage.read_log(submission.ref, 0)
+        assert (await stage.story(submission.ref)).transitions
+        assert await stage.recent()
         await stage.dead_letters()
         await stage.purge(submission.ref)
         await stage.account("acme", "ci", "smollm2", Limits(tokens_per_minute=1))

@@ -90,6 +90,10 @@ async def run_all(broker: Broker) -> None:
     assert [event.action for event in (await broker.audit.list()).items] == ["SetWorkerState", "PutPolicy"]
     assert (await broker.documents.changes(Revision()))[1] == ["policy/acme"]
     await broker.documents.count("shadow/acme", {"same": 1})
+    assert {view.ref.tenant for view in await broker.recent()} == set(TENANTS)
+    for tenant in TENANTS:
+        (view, *_) = await broker.recent(10, tenant)
+        assert (await broker.story(view.ref)).transitions
 
 
 async def test_the_tenants_cover_all_shards() -> None:
@@ -124,6 +128,9 @@ async def test_every_key_that_a_script_touches_is_in_one_slot(shared_server: Loc
     assert kinds >= {
         "req",
         "log",
+        "story",
+        "recent",
+        "waiting",
         "q",
         "fair",
         "lease",

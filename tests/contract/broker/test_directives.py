@@ -10,6 +10,8 @@ from bitlane.internal.v1 import job_pb2
 from bitlane.v1 import inference_pb2 as pb
 from broker import Broker
 from broker.types import Directive, RequestRef, WorkerInfo
+from telemetry.attempts import WorkerTelemetry
+from telemetry.setup import no_telemetry
 from tests.contract.broker.requests import POOL, make_submission
 from workers.engines.scripted import ScriptedEngine, ScriptedOptions
 from workers.worker import Worker, WorkerOptions
@@ -21,7 +23,8 @@ SOON_S = 10.0
 async def working(broker: Broker, name: str = "w1", token_ms: float = 0.0) -> AsyncGenerator[Worker, None]:
     """A worker with two slots, gone at the end as if its machine had gone."""
     engine = ScriptedEngine(ScriptedOptions(slots=2, token_ms=token_ms))
-    worker = Worker(broker, engine, WorkerOptions(name, POOL, drain_s=0))
+    telemetry = WorkerTelemetry(no_telemetry(), worker=name, pool=POOL, engine="scripted")
+    worker = Worker(broker, engine, WorkerOptions(name, POOL, drain_s=0), telemetry)
     running = asyncio.create_task(worker.run())
     try:
         yield worker

@@ -16,6 +16,7 @@ from broker.types import (
     LeaseEnded,
     Limits,
     Outcome,
+    Priority,
     Reclaimed,
     RequestNotFound,
     RequestRef,
@@ -294,7 +295,8 @@ async def test_everything_of_a_request_expires_after_the_resume_window(broker: B
             await hasty.read_log(claim.lease.ref, 0)
         assert await hasty.append(claim.lease, 1, b"late", 1) is Held.FENCED
         space = await read_keyspace(hasty)
-        assert not space.lists
+        assert set(space.lists) <= {"recent"}
+        assert await hasty.recent() == []
         left = {name for name in space.hashes if not name.startswith("usage:")}
         assert left == {"tenant:acme", f"pool:{POOL}"}
 
@@ -357,6 +359,19 @@ async def test_the_registry_forgets_the_silent(shared_server: LocalServer, broke
         assert (empty.workers, empty.waiting, empty.running) == ((), 0, 0)
         await hasty.unregister(POOL, "loud")
         assert (await hasty.pools([POOL]))[0].workers == ()
+
+
+async def test_a_pool_tells_what_waits_by_priority_and_for_how_long(broker: Broker) -> None:
+    await broker.submit(make_submission("a", priority=Priority.BATCH))
+    await asyncio.sleep(0.02)
+    for n in range(3):
+        await broker.submit(make_submission(f"b{n}", tenant=f"tenant-{n}"))
+    (state,) = await broker.pools([POOL])
+    assert state.waiting == 4
+    assert state.waiting_by_priority == {Priority.INTERACTIVE: 0, Priority.STANDARD: 3, Priority.BATCH: 1}
+    oldest = state.oldest_ms_by_priority
+    assert oldest[Priority.BATCH] >= 20 + oldest[Priority.STANDARD] - 1
+    assert oldest[Priority.INTERACTIVE] == 0
 
 
 @pytest.mark.parametrize("bad", ["", "a:b", "a b", "a/b", "{x}", "a*", "ä", "a\n", "x" * 257])

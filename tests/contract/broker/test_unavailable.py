@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from broker import Broker, BrokerOptions
-from broker.types import BrokerUnavailable, Held, Lease, Outcome, RequestRef, WorkerInfo
+from broker.types import BrokerUnavailable, Directive, Held, Interval, Lease, Limits, Outcome, RequestRef, WorkerInfo
 from deploy.local.server import LocalServer
 from tests.contract.broker.requests import POOL, USAGE, claim_one, make_submission
 
@@ -29,6 +29,13 @@ CALLS: dict[str, Callable[[Broker], Awaitable[object]]] = {
     "register": lambda broker: broker.register(WorkerInfo("w1", POOL, b"", 1, 0)),
     "unregister": lambda broker: broker.unregister(POOL, "w1"),
     "pools": lambda broker: broker.pools([POOL]),
+    "usage": lambda broker: broker.usage("acme", Interval.DAY, 0, 86_400_000),
+    "account": lambda broker: broker.account("acme", "", "", Limits()),
+    "direct": lambda broker: broker.direct(POOL, "w1", Directive.DRAIN),
+    "directives": lambda broker: broker.directives(POOL),
+    "dead_letters": lambda broker: broker.dead_letters(),
+    "audit.record": lambda broker: broker.audit.record("a", "b", "c", "", "", ""),
+    "audit.list": lambda broker: broker.audit.list(),
     "wait_for_work": lambda broker: broker.wait_for_work(POOL, 0.1),
 }
 
@@ -83,7 +90,7 @@ async def test_a_server_that_hangs_is_noticed_and_its_return_too(own_server: Loc
 
 async def test_replies_never_fall_out_of_step(own_server: LocalServer) -> None:
     """Answers that come after their call has given up meet no later call."""
-    async with Broker(BrokerOptions(url=own_server.url, timeout_s=0.05)) as broker:
+    async with Broker(BrokerOptions(url=own_server.url, timeout_s=0.2)) as broker:
         for number in range(30):
             await broker.submit(make_submission(f"r{number}", decision=b"decision of r%d" % number))
         for round_ in range(10):
@@ -155,3 +162,22 @@ async def test_no_server_at_all() -> None:
 def test_a_url_that_names_no_server_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="broker's URL"):
         Broker(BrokerOptions(url=url))
+
+
+async def test_each_round_trip_is_told_with_what_went_wrong(own_server: LocalServer) -> None:
+    told: list[tuple[float, str]] = []
+    options = BrokerOptions(url=own_server.url, timeout_s=0.3)
+    async with Broker(options, on_round_trip=lambda seconds, problem: told.append((seconds, problem))) as broker:
+        await asyncio.gather(*(broker.submit(make_submission(f"r{n}")) for n in range(5)))
+        assert [problem for _, problem in told] == [""], "calls that travel together are one round trip"
+        own_server.pause()
+        with pytest.raises(BrokerUnavailable):
+            await broker.submit(make_submission())
+        own_server.resume()
+        seconds, problem = told[-1]
+        assert problem == "unavailable"
+        assert seconds >= 0.2
+        await broker._registry_pipeline.command("CONFIG", "SET", "maxmemory", 1)  # pyright: ignore[reportPrivateUsage]
+        with pytest.raises(BrokerUnavailable):
+            await broker._registry_pipeline.command("SET", "x", 1)  # pyright: ignore[reportPrivateUsage]
+        assert told[-1][1] == "OOM"

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from bitlane.v1 import admin_pb2 as pb
@@ -137,6 +138,12 @@ POOLS = pb.ListPoolsResponse(
             running=32,
             waiting_tokens=18_230,
             tokens_per_second=1_412.7,
+            queues=[
+                pb.QueueStatus(
+                    priority=ipb.PRIORITY_STANDARD, waiting=14, oldest_wait=Duration(seconds=2, nanos=500_000_000)
+                ),
+                pb.QueueStatus(priority=ipb.PRIORITY_BATCH),
+            ],
         ),
         pb.PoolStatus(name="smollm2/fp8", model="smollm2", precision=ipb.PRECISION_FP8, workers=1, slots=16),
     ]

@@ -1,6 +1,7 @@
 """What each call of `client.admin` asks, and what it makes of an answer."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -18,6 +19,7 @@ from bitlane import (
     PoolStatus,
     Precision,
     Priority,
+    QueueStatus,
     Quota,
     QuotaState,
     Scope,
@@ -28,6 +30,7 @@ from bitlane.admin import AsyncAdmin
 from bitlane.v1 import admin_pb2 as pb
 from bitlane.v1 import inference_pb2 as ipb
 from tests.contract.sdk import admin_data as data
+from tests.contract.sdk import request_data as requests
 
 
 def day(number: int, hour: int = 0, minute: int = 0) -> datetime:
@@ -76,6 +79,7 @@ def without(message: Any, *fields: str) -> Any:
     return copy
 
 
+QUEUES = (QueueStatus(Priority.STANDARD, 14, 2.5), QueueStatus(Priority.BATCH, 0, None))
 # The call; its request; the answer and what becomes of it.
 CALLS: dict[str, tuple[Callable[[AsyncAdmin], Awaitable[object]], Message, Message, object]] = {
     "CreateTenant": (
@@ -207,7 +211,7 @@ CALLS: dict[str, tuple[Callable[[AsyncAdmin], Awaitable[object]], Message, Messa
         pb.ListPoolsRequest(),
         data.POOLS,
         [
-            PoolStatus("smollm2/fp4", "smollm2", Precision.FP4, 2, 32, 14, 32, 18_230, 1_412.7),
+            PoolStatus("smollm2/fp4", "smollm2", Precision.FP4, 2, 32, 14, 32, 18_230, 1_412.7, QUEUES),
             PoolStatus("smollm2/fp8", "smollm2", Precision.FP8, 1, 16, 0, 0, 0, None),
         ],
     ),
@@ -230,6 +234,22 @@ CALLS: dict[str, tuple[Callable[[AsyncAdmin], Awaitable[object]], Message, Messa
         None,
     ),
 }
+
+CALLS["ListRecentRequests"] = (
+    lambda admin: admin.requests.recent(tenant="acme", limit=20),
+    pb.ListRecentRequestsRequest(tenant="acme", limit=20),
+    pb.ListRecentRequestsResponse(requests=[requests.MIGRATED.request, requests.WAITING.request], currency="EUR"),
+    [
+        replace(requests.MIGRATED_STORY.request, currency="EUR"),
+        replace(requests.WAITING_STORY.request, currency="EUR"),
+    ],
+)
+CALLS["GetRequestStory"] = (
+    lambda admin: admin.requests.story("req-1", tenant="acme"),
+    pb.GetRequestStoryRequest(tenant="acme", request_id="req-1"),
+    requests.MIGRATED,
+    requests.MIGRATED_STORY,
+)
 
 LETTER = DeadLetter(
     "acme", data.LETTER.request_id, "smollm2/fp4", 3, data.LETTER.detail, "node-a-2", died_at=day(20, 3, 4)

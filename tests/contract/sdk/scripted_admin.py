@@ -12,8 +12,10 @@ from grpc import aio
 from bitlane.background import BackgroundLoop
 from bitlane.testing import Fault
 from bitlane.v1 import admin_pb2 as pb
+from bitlane.v1 import inference_pb2 as ipb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["AdminService"]
+_INFERENCE = ipb.DESCRIPTOR.services_by_name["InferenceService"].full_name
 
 
 def _serialize(message: Message) -> bytes:
@@ -21,7 +23,7 @@ def _serialize(message: Message) -> bytes:
 
 
 class ScriptedAdmin:
-    """All 19 methods. Answers are given in their order, and the last one again; without one: the empty response."""
+    """All methods. Answers are given in their order, and the last one again; without one: the empty response."""
 
     def __init__(self) -> None:
         self.target = ""
@@ -29,6 +31,8 @@ class ScriptedAdmin:
         self.metadata: dict[str, str] = {}
         self.time_left = 0.0
         """Of the last call, with its metadata."""
+        self.models = ipb.ListModelsResponse()
+        """What the inference service answers to ListModels."""
         self.answers: defaultdict[str, deque[Message | Fault]] = defaultdict(deque)
 
     def answer(self, *answers: Message | Fault, method: str = "") -> None:
@@ -39,9 +43,18 @@ class ScriptedAdmin:
         server = aio.server()
         handlers = {method.name: self._handler(method.name) for method in SERVICE.methods}
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)])
+        server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(_INFERENCE, {"ListModels": self._list()})]
+        )
         self.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()
         return server
+
+    def _list(self) -> "grpc.RpcMethodHandler[Any, Any]":
+        async def rpc(_: Message, __: "aio.ServicerContext[Any, Any]") -> Message:
+            return self.models
+
+        return grpc.unary_unary_rpc_method_handler(rpc, ipb.ListModelsRequest.FromString, _serialize)
 
     def _handler(self, method: str) -> "grpc.RpcMethodHandler[Any, Any]":
         async def rpc(request: Message, context: "aio.ServicerContext[Any, Any]") -> Message:

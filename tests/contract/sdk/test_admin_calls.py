@@ -16,10 +16,12 @@ from bitlane import (
     sync_admin,
 )
 from bitlane.admin import AsyncAdmin, AsyncDeadLetters, AsyncWorkers
+from bitlane.admin_requests import AsyncRequests
 from bitlane.admin_tenants import AsyncKeys, AsyncTenants
 from bitlane.v1 import admin_pb2 as pb
 from tests.contract.sdk import admin_data as data
 from tests.contract.sdk.admin_table import ACME, CALLS, CI, EVENT, LETTER, LISTS, without
+from tests.contract.sdk.request_data import MIGRATED_STORY
 from tests.contract.sdk.scripted_admin import SERVICE, ScriptedAdmin, scripted, scripted_in_thread
 
 FAST = RetryPolicy(initial_backoff=0.001, max_backoff=0.01)
@@ -130,6 +132,7 @@ async def test_the_key_and_the_deadline_go_with_every_call():
         (AsyncTenants, sync_admin.Tenants),
         (AsyncKeys, sync_admin.Keys),
         (AsyncWorkers, sync_admin.Workers),
+        (AsyncRequests, sync_admin.Requests),
         (AsyncDeadLetters, sync_admin.DeadLetters),
     ],
 )
@@ -168,6 +171,8 @@ def test_the_blocking_client_has_the_same_calls():
         admin.workers.drain("m/fp4", "w")
         admin.workers.undrain("m/fp4", "w")
         admin.workers.quarantine("m/fp4", "w")
+        assert len(admin.requests.recent()) == 2
+        assert admin.requests.story("req-1") == MIGRATED_STORY
         assert list(admin.dead_letters.list()) == [LETTER]
         admin.dead_letters.replay("r1")
         admin.dead_letters.purge("r1")

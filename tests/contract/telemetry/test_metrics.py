@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from telemetry import catalogue
 from telemetry.calls import RouterTelemetry
+from telemetry.environment import TelemetryConfigError
 from telemetry.instruments import MAX_SERIES
 from telemetry.naming import prometheus_name, series_names
 from telemetry.setup import Telemetry
@@ -161,7 +162,7 @@ def test_the_scrape_port_is_free_again_after_the_end(otlp: Receiver) -> None:
     environ = {"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_PROMETHEUS_PORT": "0"}
     environ["OTEL_EXPORTER_PROMETHEUS_HOST"] = "127.0.0.1"
     first = Telemetry("router", "r-1", {}, environ)
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(TelemetryConfigError, match=r"PROMETHEUS_PORT: cannot listen on .* in use"):
         Telemetry("router", "r-2", {}, {**environ, "OTEL_EXPORTER_PROMETHEUS_PORT": str(first.scrape_port)})
     first.close()
     second = Telemetry("router", "r-2", {}, {**environ, "OTEL_EXPORTER_PROMETHEUS_PORT": str(first.scrape_port)})

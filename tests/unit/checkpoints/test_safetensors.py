@@ -7,7 +7,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-import safetensors.numpy
+from safetensors.numpy import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 
 from workers.engines.reference.safetensors_file import (
     NotSafetensors,
@@ -24,8 +24,12 @@ from workers.engines.reference.safetensors_file import (
 def test_the_library_reads_what_is_written(tmp_path: Path) -> None:
     values = np.random.default_rng(0).standard_normal((3, 5), dtype=np.float32)
     packed = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    write(tmp_path / "x.safetensors", [("a", f32(values)), ("b", codes("U8", packed)), ("c", f32(np.float32(2)))], {})
-    read = safetensors.numpy.load_file(tmp_path / "x.safetensors")
+    write(
+        tmp_path / "x.safetensors",
+        [("a", f32(values)), ("b", codes("U8", packed)), ("c", f32(np.array(2, np.float32)))],
+        {},
+    )
+    read = load_file(tmp_path / "x.safetensors")
     assert np.array_equal(read["a"], values)
     assert np.array_equal(read["b"], packed)
     assert read["c"].shape == ()
@@ -37,7 +41,7 @@ def test_what_the_library_wrote_is_read(tmp_path: Path) -> None:
         "half": np.array([1.5, -3], dtype=np.float16),
         "codes": np.array([[1, 255]], dtype=np.uint8),
     }
-    safetensors.numpy.save_file(values, tmp_path / "x.safetensors", {"made": "by the library"})
+    save_file(values, tmp_path / "x.safetensors", {"made": "by the library"})
     file = SafetensorsFile(tmp_path / "x.safetensors")
     assert set(file.names) == set(values)
     assert file.note["made"] == "by the library"

@@ -193,3 +193,54 @@ def test_ids_for_the_log_line() -> None:
     call.end("OK")
     span = memory.finished[_GENERATE]
     assert call.ids == {"trace_id": SAMPLED.split("-")[1], "span_id": f"{ids(span).span_id:016x}"}
+
+
+def test_the_line_of_a_reply_has_its_figures() -> None:
+    router = _router(Memory.make())
+    call = router.call(_GENERATE)
+    assert call.figures == {}
+    call.tenant = "acme"
+    _admit(call)
+    with call.relay():
+        call.first_token()
+    call.ended("stop", attempts=1, prompt_tokens=10, cached_prompt_tokens=4, output_tokens=3)
+    figures = dict(call.figures)
+    assert isinstance(figures.pop("first_token_ms"), float)
+    assert figures == {
+        "pool": "m/fp4",
+        "decision": "low_sensitivity",
+        "task": "chat",
+        "outcome": "stop",
+        "attempts": 1,
+        "prompt_tokens": 10,
+        "output_tokens": 3,
+    }
+
+
+def test_only_the_first_end_counts_and_it_may_come_after_the_call() -> None:
+    router = _router(Memory.make())
+    call = router.call(_GENERATE)
+    call.tenant = "acme"
+    _admit(call)
+    assert call.pool == "m/fp4"
+    call.end("CANCELLED")
+    for outcome in ("cancelled", "stop"):
+        call.ended(outcome, attempts=1, prompt_tokens=10, cached_prompt_tokens=0, output_tokens=3, cost_nanos=10**9)
+    assert call.pool == ""
+    assert {p.labels[-1]: p.value for p in router.requests.points() if p.value} == {"cancelled": 1}
+    assert [p.value for p in router.cost.points()] == [1]
+
+
+def test_a_call_that_joins_anothers_request_counts_nothing_twice() -> None:
+    memory = Memory.make()
+    router = _router(memory)
+    call = router.call(_GENERATE)
+    _admit(call)
+    call.joined()
+    with call.relay():
+        call.first_token()
+    call.ended("stop", attempts=1, prompt_tokens=10, cached_prompt_tokens=0, output_tokens=3)
+    call.end("OK")
+    assert sum(p.value for p in router.requests.points()) == 0
+    assert router.first_token.points() == router.request_duration.points() == router.tokens.points() == []
+    assert (memory.finished[_GENERATE].attributes or {})["bitlane.outcome"] == "stop"

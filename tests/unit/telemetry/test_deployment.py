@@ -4,9 +4,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -14,10 +12,10 @@ import yaml
 from deploy.grafana.generate import FOLDER, rendered
 from telemetry import catalogue
 from telemetry.naming import label_name, series_names
-from tests.unit.telemetry.promql import Names, names_in
+from tests.unit.telemetry.promql import names_in
+from tests.unit.telemetry.queries import PROMETHEUS, QUERIES, RECORDED, dashboard_queries, query_names, rules_of
 
 _ROOT = Path(__file__).resolve().parents[3]
-_PROMETHEUS = _ROOT / "deploy" / "prometheus"
 # Labels that every series has from Prometheus or the collector, and those of a histogram's buckets.
 _GIVEN = frozenset({"le", "instance", "job"})
 _VARIABLES = {"$__rate_interval": "5m", "$tenant": ".*", "$pool": ".*"}
@@ -29,43 +27,11 @@ _ATTRIBUTES = {
 }
 
 
-def _rules(name: str) -> list[dict[str, Any]]:
-    document = yaml.safe_load((_PROMETHEUS / name).read_text(encoding="utf-8"))
-    return [rule for group in document["groups"] for rule in group["rules"]]
-
-
-_RECORDED = {rule["record"] for rule in _rules("rules.yml")}
-
-
-def _dashboard_queries() -> Iterator[tuple[str, str]]:
-    for path in sorted(FOLDER.glob("*.json")):
-        board = json.loads(path.read_text(encoding="utf-8"))
-        for panel in board["panels"]:
-            for target in panel.get("targets", ()):
-                yield f"{path.stem}: {panel['title']}", target["expr"]
-        for variable in board["templating"]["list"]:
-            if variable["type"] == "query":
-                yield f"{path.stem}: ${variable['name']}", variable["definition"]
-
-
-_QUERIES = [
-    *_dashboard_queries(),
-    *((f"rule {rule['record']}", rule["expr"]) for rule in _rules("rules.yml")),
-    *((f"alert {rule['alert']}", rule["expr"]) for rule in _rules("alerts.yml")),
-]
-
-
-def _names(expression: str) -> Names:
-    # label_values(metric, label) is Grafana's, not PromQL.
-    asked = re.fullmatch(r"label_values\((\w+), (\w+)\)", expression)
-    return Names({asked[1]}, {asked[1]: {asked[2]}}) if asked else names_in(expression)
-
-
-@pytest.mark.parametrize(("where", "expression"), _QUERIES, ids=[where for where, _ in _QUERIES])
+@pytest.mark.parametrize(("where", "expression"), QUERIES, ids=[where for where, _ in QUERIES])
 def test_every_query_names_metrics_and_labels_that_exist(where: str, expression: str) -> None:
-    names = _names(expression)
+    names = query_names(expression)
     assert names.metrics
-    assert names.metrics <= set(_ATTRIBUTES) | _RECORDED
+    assert names.metrics <= set(_ATTRIBUTES) | RECORDED
     for metric, labels in names.matched.items():
         known = _ATTRIBUTES.get(metric)
         if known is not None:
@@ -85,14 +51,14 @@ def test_the_reader_of_queries_reads() -> None:
 
 
 def test_every_metric_is_on_a_dashboard_or_in_a_rule() -> None:
-    used = set[str]().union(*(_names(expression).metrics for _, expression in _QUERIES))
+    used = set[str]().union(*(query_names(expression).metrics for _, expression in QUERIES))
     unused = [i.name for i in catalogue.CATALOGUE if not used & set(series_names(i))]
     assert unused == []
 
 
 def test_every_rule_is_used() -> None:
-    used = set[str]().union(*(_names(expression).metrics for _, expression in _QUERIES))
-    assert set(_RECORDED) - used == set()
+    used = set[str]().union(*(query_names(expression).metrics for _, expression in QUERIES))
+    assert set(RECORDED) - used == set()
 
 
 def test_the_dashboards_are_what_their_source_makes() -> None:
@@ -128,20 +94,20 @@ def test_the_data_sources_are_those_that_the_dashboards_offer_first() -> None:
 
 
 def test_every_alert_says_how_urgent_it_is_and_what_to_do() -> None:
-    alerts = _rules("alerts.yml")
+    alerts = rules_of("alerts.yml")
     assert {alert["labels"]["severity"] for alert in alerts} == {"page", "ticket"}
     assert all(alert["annotations"]["summary"] and alert["annotations"]["description"] for alert in alerts)
     assert len({alert["alert"] for alert in alerts}) == len(alerts)
 
 
 def test_every_alert_has_a_test() -> None:
-    tested = " ".join(path.read_text(encoding="utf-8") for path in (_PROMETHEUS / "tests").glob("*.yml"))
-    assert [alert["alert"] for alert in _rules("alerts.yml") if alert["alert"] not in tested] == []
+    tested = " ".join(path.read_text(encoding="utf-8") for path in (PROMETHEUS / "tests").glob("*.yml"))
+    assert [alert["alert"] for alert in rules_of("alerts.yml") if alert["alert"] not in tested] == []
 
 
 def test_the_thresholds_of_objectives_are_bounds_of_buckets() -> None:
     bounds = {f"{bound:g}" for bound in catalogue.FIRST_TOKEN.boundaries}
-    texts = [(_PROMETHEUS / name).read_text(encoding="utf-8") for name in ("rules.yml", "alerts.yml")]
+    texts = [(PROMETHEUS / name).read_text(encoding="utf-8") for name in ("rules.yml", "alerts.yml")]
     assert set(re.findall(r'le="([^"]+)"', " ".join(texts))) <= bounds
     # A whole number would be written 1 by some and 1.0 by others.
     assert not [bound for bound in re.findall(r'le="([^"]+)"', " ".join(texts)) if float(bound).is_integer()]
@@ -167,7 +133,7 @@ def test_the_collector_uses_what_it_defines() -> None:
 
 
 def test_prometheus_scrapes_the_port_that_the_collector_serves() -> None:
-    config = yaml.safe_load((_PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))
     collector = yaml.safe_load((_ROOT / "deploy" / "otel" / "collector.yaml").read_text(encoding="utf-8"))
     port = collector["exporters"]["prometheus"]["endpoint"].rpartition(":")[2]
     (job,) = (job for job in config["scrape_configs"] if job["job_name"] == "bitlane")
@@ -183,7 +149,7 @@ needs_promtool = pytest.mark.skipif(
 @needs_promtool
 def test_every_dashboard_query_is_promql(tmp_path: Path) -> None:
     rules: list[dict[str, str]] = []
-    for number, (_, expression) in enumerate(_dashboard_queries()):
+    for number, (_, expression) in enumerate(dashboard_queries()):
         if not expression.startswith("label_values"):
             for variable, value in _VARIABLES.items():
                 expression = expression.replace(variable, value)

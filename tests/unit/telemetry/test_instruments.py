@@ -111,8 +111,7 @@ def test_tenants_have_a_label_of_their_own_or_share_one() -> None:
     labels = TenantLabels(["acme", "globex"])
     assert [labels.of(tenant) for tenant in ("acme", "globex", "initech", "")] == ["acme", "globex", "other", "none"]
     assert {labels.of(f"tenant-{number}") for number in range(10_000)} == {"other"}
-    assert labels.has_own("acme")
-    assert not labels.has_own("other")
+    assert labels.named == {"acme", "globex"}
     with pytest.raises(ValueError, match=f"at most {MOST}"):
         TenantLabels(map(str, range(MOST + 1)))
 

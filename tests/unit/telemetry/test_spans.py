@@ -1,9 +1,11 @@
 """Spans passed by hand: parents, links, ids, ends; and nothing on them that is not on the list."""
 
 import ast
+import asyncio
 from pathlib import Path
 from typing import cast
 
+import grpc
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -47,7 +49,8 @@ def test_only_one_module_touches_the_spans_of_opentelemetry() -> None:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Attribute) and node.attr in _WRITERS:
                     found.add((path.relative_to(_ROOT).as_posix(), node.attr))
-    outside = {(path, name) for path, name in found if path != "telemetry/spans.py"}
+    # The SDK has spans of its own, whose attributes tests/contract/sdk/test_tracing.py looks at.
+    outside = {(path, name) for path, name in found if path not in {"telemetry/spans.py", "bitlane/tracing.py"}}
     assert outside == set()
     assert {name for path, name in found if path == "telemetry/spans.py"} == {
         "set_attributes",
@@ -73,6 +76,33 @@ def test_an_exception_leaves_its_class_and_never_its_text() -> None:
     assert first.status.status_code is StatusCode.ERROR
     assert not first.status.description
     assert "canary" not in first.to_json() + second.to_json()
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("INVALID_ARGUMENT", StatusCode.UNSET), ("UNAVAILABLE", StatusCode.ERROR)]
+)
+def test_a_step_that_ends_in_a_refusal_is_no_fault_of_the_server(code: str, status: StatusCode) -> None:
+    memory = Memory.make()
+
+    class Fault(Exception):
+        reason = "WHY"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.code = grpc.StatusCode[code]
+
+    with pytest.raises(Fault), memory.spans.serve("a/B", TraceContext(), {}):
+        raise Fault
+    (span,) = memory.exporter.get_finished_spans()
+    assert (span.attributes, span.status.status_code) == ({"error.type": "WHY"}, status)
+
+
+def test_what_is_cancelled_is_no_fault() -> None:
+    memory = Memory.make()
+    with pytest.raises(asyncio.CancelledError), memory.spans.serve("a/B", TraceContext(), {}):
+        raise asyncio.CancelledError
+    (span,) = memory.exporter.get_finished_spans()
+    assert (span.attributes, span.status.status_code) == ({"error.type": "CANCELLED"}, StatusCode.UNSET)
 
 
 def test_a_child_is_a_child_and_ends_once() -> None:

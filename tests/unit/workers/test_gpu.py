@@ -44,7 +44,7 @@ class Nvml:
     def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle: str) -> int:  # noqa: N802
         return self._slices[handle][0]
 
-    def nvmlDeviceGetName(self, handle: Any) -> bytes:  # noqa: N802
+    def nvmlDeviceGetName(self, handle: int | str) -> bytes:  # noqa: N802
         name = self._slices[handle][1] if isinstance(handle, str) else self._gpus[handle][0]
         return name.encode()
 
