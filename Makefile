@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One line per package instead of silence while wheels are fetched.
+# The engine's own environment: each GPU host has another.
+ENGINE_PYTHON ?= python3
 INSTALL := $(PIP) install --progress-bar on --require-hashes
 
 .PHONY: help
@@ -25,7 +27,7 @@ $(VENV)/.dev: $(VENV)/.local requirements/dev.txt
 	$(INSTALL) -q -r requirements/dev.txt
 	@touch $@
 
-.PHONY: setup up demo test check proto lock bench train-classifier
+.PHONY: setup up demo test engine-test check proto lock bench train-classifier
 setup: $(VENV)/.dev  ## Install everything, tools for development included, into .venv
 
 up: $(VENV)/.local  ## Run the local stack until Ctrl-C: server, router on localhost:50051, FP4 and FP8 workers
@@ -49,6 +51,13 @@ check: $(VENV)/.dev .venv-proto/.proto  ## Format, lint, types, protos, generate
 	@test -x .venv-proto/bin/python || $(PYTHON) -m venv .venv-proto
 	.venv-proto/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r requirements/proto.txt
 	@touch $@
+
+engine-test: ## Run the conformance suite on ENGINE with the checkpoint MODEL, on a host that has both (docs/engines.md)
+	@test -n "$(ENGINE)" || { echo "make engine-test ENGINE=vllm MODEL=/checkpoints/x [PRECISION=FP8] [OPTIONS='{...}']"; exit 2; }
+	@for what in "not crash and not closing" "crash or closing"; do \
+	  BITLANE_TEST_ENGINE=$(ENGINE) BITLANE_TEST_MODEL=$(MODEL) BITLANE_TEST_PRECISION=$(or $(PRECISION),FP8) \
+	  BITLANE_TEST_ENGINE_OPTIONS='$(OPTIONS)' $(ENGINE_PYTHON) -m pytest tests/engine/conformance -W default -k "$$what" || exit 1; \
+	done
 
 proto: .venv-proto/.proto  ## Generate the code of proto/ into bitlane/
 	PATH="$(CURDIR)/.venv-proto/bin:$$PATH" tools/generate_proto.sh

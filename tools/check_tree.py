@@ -23,7 +23,8 @@ _MAY_IMPORT: dict[str, frozenset[str]] = {
     # Of bitlane only the generated messages.
     "router": frozenset({"precision", "telemetry", "classifier", "broker", "bitlane"}),
     "workers": frozenset({"precision", "telemetry", "broker", "bitlane"}),
-    "checkpoints": frozenset({"precision"}),
+    # Of workers the reference engine: it reads and computes what is packed.
+    "checkpoints": frozenset({"precision", "workers"}),
 }
 _OWN = frozenset(_MAY_IMPORT) | {"tests", "bench", "deploy", "tools"}
 _MESSAGES = ("bitlane.v1", "bitlane.internal.v1", "bitlane.rpc.v1")

@@ -8,7 +8,7 @@ compile() {
   uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate "$@"
 }
 compile --group dev -o requirements/dev.txt
-for group in local router worker; do
+for group in local router worker engines; do
   compile --group "$group" -c requirements/dev.txt -o "requirements/$group.txt"
 done
 # The image of the reference engine.

@@ -21,6 +21,7 @@ from telemetry.setup import Telemetry, TelemetryConfigError, set_up_telemetry
 from workers.attest import ProfileMismatchError, attest
 from workers.convert import profile_attributes
 from workers.engine import EngineDead
+from workers.engines.driver import EngineMissing
 from workers.engines.registry import EngineOptionsError, make_engine
 from workers.settings import WorkerSettings
 from workers.worker import Worker, WorkerOptions
@@ -37,7 +38,7 @@ def main() -> int:
     try:
         TelemetrySettings.read(os.environ)  # a bad one is told before the model is loaded
         uvloop.run(_run(settings))
-    except (EngineOptionsError, ProfileMismatchError, TelemetryConfigError) as error:
+    except (EngineMissing, EngineOptionsError, ProfileMismatchError, TelemetryConfigError) as error:
         print(f"python -m workers: {error}", file=sys.stderr)
         return 2
     except EngineDead:
@@ -48,8 +49,12 @@ def main() -> int:
 async def _run(settings: WorkerSettings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+
+    def take_signals() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+
+    take_signals()
     log = structlog.get_logger("bitlane.worker")
     engine = make_engine(settings.engine, settings.precision, settings.engine_options)
     log.info("engine.loading", engine=settings.engine, pool=settings.pool)
@@ -63,6 +68,7 @@ async def _run(settings: WorkerSettings) -> None:
             loading.cancel()
             return
         await loading
+        take_signals()  # an engine may have taken them for itself while it loaded
         attest(engine.profile, settings.pool, settings.precision)
         name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         options = replace(settings.broker_options(), lease_ms=settings.lease_ms, max_attempts=settings.max_attempts)

@@ -7,6 +7,7 @@ from google.protobuf.message import DecodeError
 from bitlane.internal.v1 import job_pb2
 from bitlane.v1 import inference_pb2 as pb
 from broker.types import Claim
+from precision.decision import PriorityClass
 from precision.profile import ComputePath, Profile
 from telemetry.attempts import Claimed
 from telemetry.attributes import ResourceAttributes
@@ -32,7 +33,8 @@ def told_of(claim: Claim) -> tuple[TraceContext, Claimed]:
     """What telemetry tells of a claimed request, and the trace it belongs to; little of a job that cannot be read."""
     try:
         message = job_pb2.Job.FromString(claim.job)
-        inherited_tokens = sum(len(job_pb2.Chunk.FromString(chunk).token_ids) for chunk in claim.chunks)
+        logged = [job_pb2.Chunk.FromString(chunk) for chunk in claim.chunks]
+        inherited_tokens = sum(len(chunk.token_ids) + chunk.unnamed_tokens for chunk in logged)
     except DecodeError:
         message, inherited_tokens = job_pb2.Job(), 0
     claimed = Claimed(
@@ -75,15 +77,19 @@ def job_from_bytes(job_id: str, data: bytes, chunks: Sequence[bytes], trace_head
         generated=Generated(
             token_ids=tuple(token for chunk in logged for token in chunk.token_ids),
             text="".join(chunk.text for chunk in logged),
+            unnamed_tokens=sum(chunk.unnamed_tokens for chunk in logged),
         ),
         guided=None if guide is None else (guide, getattr(message.guided, guide)),
+        priority=PriorityClass(message.priority) if message.priority else PriorityClass.STANDARD,
         trace_headers=trace_headers,
     )
 
 
-def chunk_to_bytes(text: str, token_ids: Sequence[int], logprobs: Sequence[TokenLogprobs]) -> bytes:
+def chunk_to_bytes(
+    text: str, token_ids: Sequence[int], logprobs: Sequence[TokenLogprobs], unnamed_tokens: int = 0
+) -> bytes:
     """One entry of the token log."""
-    chunk = job_pb2.Chunk(text=text, token_ids=token_ids)
+    chunk = job_pb2.Chunk(text=text, token_ids=token_ids, unnamed_tokens=unnamed_tokens)
     for entry in logprobs:
         chunk.logprobs.add(
             logprob=entry.logprob,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from precision.decision import PriorityClass
 from precision.profile import Profile
 
 
@@ -50,14 +51,22 @@ class Delta:
 
     `text` is final: what an engine holds back (an unfinished character, the possible start of a stop text) is not in
     it yet. Invariant: the texts of all deltas, joined, are a function of the tokens alone.
+
+    `unnamed_tokens` counts tokens whose ids the engine does not tell, as with some HTTP servers; `token_ids` is empty.
     """
 
     text: str = ""
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprobs, ...] = ()
     finish_reason: FinishReason | None = None
-    prompt_tokens: int = 0  # of the whole prompt; set on the first delta at the latest
+    prompt_tokens: int = 0  # of the whole prompt; set on the first delta at the latest, or on the last where unnamed
     cached_prompt_tokens: int = 0
+    unnamed_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the step added."""
+        return len(self.token_ids) + self.unnamed_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,12 @@ class Generated:
 
     token_ids: tuple[int, ...] = ()
     text: str = ""
+    unnamed_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens were logged."""
+        return len(self.token_ids) + self.unnamed_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +97,17 @@ class Job:
     messages: Sequence[Message] = ()
     generated: Generated = field(default_factory=Generated)
     guided: tuple[str, str] | None = None
+    priority: PriorityClass = PriorityClass.STANDARD
     trace_headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy an engine is, by its own count."""
+
+    running: int  # requests in its batch
+    waiting: int = 0  # requests that it holds and has not begun
+    kv_cache_used: float | None = None  # 0 to 1; None: it does not say
 
 
 class JobRejected(Exception):
@@ -144,6 +169,10 @@ class Engine(Protocol):
         Raises:
             EngineDead: it cannot any more.
         """
+        ...
+
+    def load(self) -> Load:
+        """How busy it is, as last heard; never waits."""
         ...
 
     async def close(self) -> None:

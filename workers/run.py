@@ -22,9 +22,10 @@ class _Pending:
     text: list[str] = field(default_factory=list[str])
     token_ids: list[int] = field(default_factory=list[int])
     logprobs: list[TokenLogprobs] = field(default_factory=list[TokenLogprobs])
+    unnamed_tokens: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.token_ids or self.text)
+        return bool(self.token_ids or self.text or self.unnamed_tokens)
 
 
 class Run:
@@ -63,13 +64,14 @@ class Run:
 
     def add(self, delta: Delta) -> None:
         """Takes what the engine yielded."""
-        if delta.token_ids or delta.text:
+        if delta.tokens or delta.text:
             self._told.first_token()
-        self._generated_tokens += len(delta.token_ids)
+        self._generated_tokens += delta.tokens
         if delta.text:
             self._pending.text.append(delta.text)
         self._pending.token_ids.extend(delta.token_ids)
         self._pending.logprobs.extend(delta.logprobs)
+        self._pending.unnamed_tokens += delta.unnamed_tokens
         self._prompt_tokens = self._prompt_tokens or delta.prompt_tokens
         self._cached_prompt_tokens = max(self._cached_prompt_tokens, delta.cached_prompt_tokens)
 
@@ -143,7 +145,8 @@ class Run:
 
     def _take(self) -> tuple[bytes, int]:
         pending, self._pending = self._pending, _Pending()
-        return chunk_to_bytes("".join(pending.text), pending.token_ids, pending.logprobs), len(pending.token_ids)
+        chunk = chunk_to_bytes("".join(pending.text), pending.token_ids, pending.logprobs, pending.unnamed_tokens)
+        return chunk, len(pending.token_ids) + pending.unnamed_tokens
 
     async def _until_answered(self, call: Callable[[], Awaitable[Held]]) -> Held:
         """Repeats a call until the broker answers: it either did it, or says that the lease is lost."""

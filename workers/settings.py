@@ -1,17 +1,20 @@
-"""A worker's settings: BITLANE_WORKER_* in the environment, or the flags of `python -m workers`."""
+"""A worker's settings: a YAML file, BITLANE_WORKER_* in the environment, or the flags of `python -m workers`."""
 
+import argparse
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
-from pydantic_settings import CliApp, SettingsConfigDict
+from pydantic import Field, JsonValue, StringConstraints
+from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import YamlConfigSettingsSource as YamlFile
 
 from broker.settings import BrokerSettings
 from precision.profile import Precision
 from telemetry.logging import LogFormat
 
 PoolName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}/(fp4|fp8|bf16)$")]
-EngineName = Literal["reference", "scripted"]
+EngineName = Literal["reference", "scripted", "sglang", "vllm", "tensorrt_llm", "openai_http"]
 
 
 class WorkerSettings(BrokerSettings):
@@ -25,9 +28,12 @@ class WorkerSettings(BrokerSettings):
         cli_hide_none_type=True,
     )
 
+    config: Path | None = Field(
+        default=None, description="YAML file with any of these settings, such as config/engines/vllm.yaml"
+    )
     pool: PoolName = Field(description="model/precision, e.g. smollm2/fp4")
     engine: EngineName = Field(default="reference", description="what turns jobs into tokens")
-    engine_options: dict[str, str | int | float] = Field(
+    engine_options: dict[str, JsonValue] = Field(
         default_factory=dict, description='options of the engine as JSON, e.g. {"token_ms": 5}'
     )
     name: str = Field(
@@ -51,8 +57,27 @@ class WorkerSettings(BrokerSettings):
 
     @classmethod
     def from_command_line(cls) -> "WorkerSettings":
-        """Flags first, then the environment. Raises pydantic.ValidationError; `--help` exits."""
-        return CliApp.run(cls)
+        """Flags first, then the environment, then the file. Raises pydantic.ValidationError; `--help` exits."""
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--config", default=os.environ.get("BITLANE_WORKER_CONFIG"))
+        path = parser.parse_known_args()[0].config
+        if path is None:
+            return CliApp.run(cls)
+        if not Path(path).is_file():
+            raise SystemExit(f"python -m workers: config: there is no file {path}")
+        return CliApp.run(type("WorkerSettings", (cls,), {"model_config": SettingsConfigDict(yaml_file=path)}))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, YamlFile(settings_cls)
 
     @property
     def precision(self) -> Precision:

@@ -134,7 +134,7 @@ class Worker:
         except (DecodeError, KeyError) as error:
             _log.error("job.unreadable", tenant=ref.tenant, request_id=ref.request_id, error=type(error).__name__)
             job = None
-        run = Run(self._broker, claim, len(job.generated.token_ids) if job else 0, attempt)
+        run = Run(self._broker, claim, job.generated.tokens if job else 0, attempt)
         task = asyncio.create_task(self._serve(run, job, claim.remaining_ms), name="serve")
         self._serving[ref] = _Serving(run, task)
         task.add_done_callback(lambda _: self._leave_slot(run))

@@ -1,16 +1,27 @@
 """Engines and models, each loaded once for all tests. All of these tests run in one event loop, the engines' own."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from checkpoints.files import description_of
 from workers.engines.reference import ReferenceEngine
-from workers.engines.reference.loading import Loaded, load
+from workers.engines.reference.loading import Loaded, load, packaged_checkpoint
+from workers.engines.reference.sources import GgufSource
 
 CONTEXT = 512
 
 Start = Callable[[str], Coroutine[None, None, ReferenceEngine]]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small files of a checkpoint that says NVFP4; it has no weights."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    description_of(GgufSource(packaged_checkpoint())).write(folder, "NVFP4")
+    return folder
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

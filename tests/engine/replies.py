@@ -21,13 +21,22 @@ class Reply:
         return tuple(token for delta in self.deltas for token in delta.token_ids)
 
     @property
+    def count(self) -> int:
+        """Tokens, with those whose ids are not told."""
+        return sum(delta.tokens for delta in self.deltas)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return max((delta.prompt_tokens for delta in self.deltas), default=0)
+
+    @property
     def reason(self) -> FinishReason | None:
         return self.deltas[-1].finish_reason
 
     def cut(self, after: int) -> Generated:
         """What a log holds when a worker dies after so many deltas."""
         begun = Reply(self.deltas[:after])
-        return Generated(begun.tokens, begun.text)
+        return Generated(begun.tokens, begun.text, begun.count - len(begun.tokens))
 
 
 _ids = count()

@@ -67,7 +67,7 @@ def test_the_checkpoint_is_read_as_by_the_gguf_package() -> None:
 
 @cache
 def _tokenizer() -> Tokenizer:
-    return Tokenizer(GgufFile(packaged_checkpoint()))
+    return Tokenizer.of_gguf(GgufFile(packaged_checkpoint()))
 
 
 @pytest.mark.parametrize("text", ["Hello, world!", "naïve 😀 日本語 \x00\x7f", "  two  spaces\n\n\ttab 12345", "don't"])

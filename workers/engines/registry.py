@@ -4,12 +4,9 @@ from collections.abc import Callable, Mapping
 
 from precision.profile import Precision
 from workers.engine import Engine
+from workers.engines.options import EngineOptionsError, Options, driver_options
 
-Options = Mapping[str, str | int | float]
-
-
-class EngineOptionsError(Exception):
-    """An engine was given options that it cannot use; the message names them."""
+__all__ = ["EngineOptionsError", "Options", "make_engine"]
 
 
 def make_engine(name: str, precision: Precision, options: Options) -> Engine:
@@ -40,4 +37,41 @@ def _reference(precision: Precision, options: Options) -> Engine:
     return ReferenceEngine(profile=profiles[precision], **options)  # type: ignore[arg-type]  # checked at run time
 
 
-_ENGINES: Mapping[str, Callable[[Precision, Options], Engine]] = {"scripted": _scripted, "reference": _reference}
+def _sglang(precision: Precision, options: Options) -> Engine:
+    from workers.engines.hosting import hosted  # noqa: PLC0415
+    from workers.engines.sglang import SglangDriver  # noqa: PLC0415
+
+    chosen = driver_options(options)
+    return hosted("sglang", SglangDriver(chosen.driver), chosen, precision)
+
+
+def _vllm(precision: Precision, options: Options) -> Engine:
+    from workers.engines.hosting import hosted  # noqa: PLC0415
+    from workers.engines.vllm import VllmDriver  # noqa: PLC0415
+
+    chosen = driver_options(options)
+    return hosted("vllm", VllmDriver(chosen.driver), chosen, precision)
+
+
+def _tensorrt_llm(precision: Precision, options: Options) -> Engine:
+    from workers.engines.hosting import hosted  # noqa: PLC0415
+    from workers.engines.tensorrt_llm import TensorRtLlmDriver  # noqa: PLC0415
+
+    chosen = driver_options(options)
+    return hosted("tensorrt_llm", TensorRtLlmDriver(chosen.driver), chosen, precision)
+
+
+def _openai_http(precision: Precision, options: Options) -> Engine:
+    from workers.engines.openai_http import make  # noqa: PLC0415
+
+    return make(precision, options)
+
+
+_ENGINES: Mapping[str, Callable[[Precision, Options], Engine]] = {
+    "scripted": _scripted,
+    "reference": _reference,
+    "sglang": _sglang,
+    "vllm": _vllm,
+    "tensorrt_llm": _tensorrt_llm,
+    "openai_http": _openai_http,
+}

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from precision.profile import ComputePath, Precision, Profile
-from workers.engine import Delta, EngineDead, FinishReason, Job, JobRejected, TokenLogprobs
+from workers.engine import Delta, EngineDead, FinishReason, Job, JobRejected, Load, TokenLogprobs
 from workers.text import TextStream
 
 _FORMATS = {Precision.FP4: ("NVFP4", 16), Precision.FP8: ("FP8_E4M3", 0), Precision.BF16: ("BF16", 0)}
@@ -57,6 +57,7 @@ class ScriptedEngine:
     def __init__(self, options: ScriptedOptions | None = None) -> None:
         self._options = options or ScriptedOptions()
         self._running = 0
+        self._death = "the engine has not been started"  # why it cannot work; empty while it can
 
     @property
     def profile(self) -> Profile:
@@ -84,8 +85,18 @@ class ScriptedEngine:
 
     async def start(self) -> None:
         await asyncio.sleep(self._options.start_ms / 1000)
+        self._death = ""
+
+    def crash(self) -> None:
+        """Dies as an engine does: everything that runs ends with EngineDead."""
+        self._death = "the engine crashed"
+
+    def _require_alive(self) -> None:
+        if self._death:
+            raise EngineDead(self._death)
 
     async def generate(self, job: Job) -> AsyncGenerator[Delta]:
+        self._require_alive()
         if self._running >= self.slots:
             raise RuntimeError(f"job {job.id} came with all {self.slots} slots taken")
         self._running += 1
@@ -124,6 +135,7 @@ class ScriptedEngine:
                 return
             # Even with no delay the loop must get its turn, or one job would starve all others.
             await asyncio.sleep(options.token_ms / 1000)
+            self._require_alive()
         yield Delta(text.flush(), finish_reason=FinishReason.LENGTH, prompt_tokens=prompt_tokens)
 
     async def _strike(self, prompt: str) -> None:
@@ -136,8 +148,10 @@ class ScriptedEngine:
             await asyncio.Event().wait()
 
     async def health(self) -> None:
-        if self._running > self.slots:
-            raise EngineDead("more jobs than slots")
+        self._require_alive()
+
+    def load(self) -> Load:
+        return Load(self._running)
 
     async def close(self) -> None:
-        return None
+        self._death = self._death or "the engine was closed"

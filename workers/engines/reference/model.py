@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from precision.formats.minifloat import Float32s
 from workers.engines.reference.kv import BLOCK, KvCache
+from workers.engines.reference.sources import Architecture
 from workers.engines.reference.tiles import Tiles, proven_widths
-from workers.engines.reference.weights import Architecture, Layer, Weights
+from workers.engines.reference.weights import Layer, Weights
 
 _NEVER = np.float32(-1e30)  # a score whose exponential is 0
 

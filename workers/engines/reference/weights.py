@@ -1,7 +1,8 @@
 """The weights of a Llama-like model in the layout that the forward pass wants, in one of three profiles.
 
 From the checkpoint: embedding and norms, always in float32. Linear layers: as they are ("none"), or rounded to a format
-("fp8", "nvfp4") and widened to float32 again, so that BLAS can multiply them. The rounded form is what is cached.
+("fp8", "nvfp4") and widened to float32 again, so that BLAS can multiply them. The rounded form is what is cached, or
+what the checkpoint already is.
 """
 
 import logging
@@ -15,52 +16,15 @@ from numpy.typing import NDArray
 from precision.formats import fp8, nvfp4
 from precision.formats.minifloat import Float32s
 from workers.engines.reference import cache
-from workers.engines.reference.gguf_file import GgufFile
+from workers.engines.reference.sources import Architecture, Source
 
 logger = logging.getLogger("bitlane.worker")
 
 Arrays = dict[str, NDArray[np.generic]]
 
-_PROJECTIONS = {
-    "q": "attn_q",
-    "k": "attn_k",
-    "v": "attn_v",
-    "out": "attn_output",
-    "gate": "ffn_gate",
-    "up": "ffn_up",
-    "down": "ffn_down",
-}
+PROJECTIONS = ("q", "k", "v", "out", "gate", "up", "down")
 # Projections with the same input are multiplied at once.
 _FUSED = {"qkv": ("q", "k", "v"), "out": ("out",), "gate_up": ("gate", "up"), "down": ("down",)}
-
-
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """Sizes of a Llama-like model."""
-
-    layers: int
-    hidden: int
-    mlp: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    rope_base: float
-    norm_epsilon: float
-
-    @classmethod
-    def of(cls, file: GgufFile) -> "Architecture":
-        """Raises NotGguf when the metadata lacks one of the sizes."""
-        hidden, heads = file.integer("llama.embedding_length"), file.integer("llama.attention.head_count")
-        return cls(
-            layers=file.integer("llama.block_count"),
-            hidden=hidden,
-            mlp=file.integer("llama.feed_forward_length"),
-            heads=heads,
-            kv_heads=file.integer("llama.attention.head_count_kv"),
-            head_size=hidden // heads,
-            rope_base=file.number("llama.rope.freq_base"),
-            norm_epsilon=file.number("llama.attention.layer_norm_rms_epsilon"),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +49,31 @@ class Weights:
     final_norm: Float32s  # [hidden]
 
 
-def load_weights(file: GgufFile, digest: str, profile: str) -> Weights:
+def load_weights(source: Source, digest: str, profile: str) -> Weights:
     """Weights of a checkpoint in a profile: "none", "fp8" or "nvfp4". `digest` names its entry in the cache.
 
     Raises:
-        NotGguf: the checkpoint lacks something.
+        ValueError: the checkpoint lacks something, or is stored in another profile.
     """
-    architecture = Architecture.of(file)
-    if profile == "none":
-        matrix = _Unquantized(file, architecture)
-    else:
-        form = _FORMATS[profile]
-        matrix = _Quantized(form, _quantized(file, architecture, digest, form))
+    architecture = source.architecture
+    matrix = _matrices(source, digest, profile)
     layers: list[Layer] = []
     for index in range(architecture.layers):
         fused = {name: _fuse([matrix(part, index) for part in parts]) for name, parts in _FUSED.items()}
-        norms = (file.tensor(f"blk.{index}.{name}.weight") for name in ("attn_norm", "ffn_norm"))
-        layers.append(Layer(attention_norm=next(norms), mlp_norm=next(norms), **fused))
-    embedding = np.ascontiguousarray(file.tensor("token_embd.weight").T)
-    return Weights(architecture, embedding, tuple(layers), file.tensor("output_norm.weight"))
+        norms = {f"{name}_norm": source.norm(name, index) for name in ("attention", "mlp")}
+        layers.append(Layer(**norms, **fused))
+    embedding = np.ascontiguousarray(source.embedding().T)
+    return Weights(architecture, embedding, tuple(layers), source.norm("final"))
+
+
+def _matrices(source: Source, digest: str, profile: str) -> Callable[[str, int], Float32s]:
+    """Gives each linear layer in the profile."""
+    if source.stored is not None and source.stored != profile:
+        raise ValueError(f"the checkpoint is stored in {source.stored} and cannot be run in {profile}")
+    if profile == "none" or source.stored is not None:
+        return source.matrix
+    form = _FORMATS[profile]
+    return _Quantized(form, _quantized(source, digest, form))
 
 
 def _fuse(matrices: list[Float32s]) -> Float32s:
@@ -114,21 +84,6 @@ def _fuse(matrices: list[Float32s]) -> Float32s:
         fused[:, at : at + matrix.shape[0]] = matrix.T
         at += matrix.shape[0]
     return fused
-
-
-@dataclass(frozen=True, slots=True)
-class _Unquantized:
-    file: GgufFile
-    architecture: Architecture
-
-    def __call__(self, projection: str, layer: int) -> Float32s:
-        """The matrix [outputs, inputs] of a projection, with rotary pairs split in halves (as in the original)."""
-        matrix = self.file.tensor(f"blk.{layer}.{_PROJECTIONS[projection]}.weight")
-        if projection not in {"q", "k"}:
-            return matrix
-        # The file has the two values that rotate together side by side; the forward pass wants them half a head apart.
-        pairs = matrix.reshape(-1, self.architecture.head_size // 2, 2, matrix.shape[1])
-        return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(matrix.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,22 +132,21 @@ class _Quantized:
         return self.form.dequantize({field: self.arrays[f"{projection}.{field}"][layer] for field in self.form.fields})
 
 
-def _quantized(file: GgufFile, architecture: Architecture, digest: str, form: _Format) -> Arrays:
+def _quantized(source: Source, digest: str, form: _Format) -> Arrays:
     """The linear layers in a format: from the cache, or quantized now and stored there."""
     path: Path = cache.path(digest, form.label.lower())
-    names = {f"{projection}.{field}" for projection in _PROJECTIONS for field in form.fields}
+    names = {f"{projection}.{field}" for projection in PROJECTIONS for field in form.fields}
     arrays = cache.load(path, names)
     if arrays is None:
-        arrays = dict(_quantize(file, architecture, form))
+        arrays = dict(_quantize(source, form))
         cache.store(path, arrays)
     return arrays
 
 
-def _quantize(file: GgufFile, architecture: Architecture, form: _Format) -> Iterator[tuple[str, NDArray[np.generic]]]:
-    matrix = _Unquantized(file, architecture)
-    for done, projection in enumerate(_PROJECTIONS):
-        logger.info("quantizing to %s: %d %%", form.label, 100 * done // len(_PROJECTIONS))
-        layers = [form.quantize(matrix(projection, index)) for index in range(architecture.layers)]
+def _quantize(source: Source, form: _Format) -> Iterator[tuple[str, NDArray[np.generic]]]:
+    for done, projection in enumerate(PROJECTIONS):
+        logger.info("quantizing to %s: %d %%", form.label, 100 * done // len(PROJECTIONS))
+        layers = [form.quantize(source.matrix(projection, index)) for index in range(source.architecture.layers)]
         for field in form.fields:
             yield f"{projection}.{field}", np.stack([layer[field] for layer in layers])
     logger.info("quantizing to %s: 100 %%", form.label)

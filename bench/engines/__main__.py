@@ -1,0 +1,142 @@
+"""`python -m bench.engines models | speed | real`: runs on a host with a GPU, where the engine is installed.
+
+    models OUT                              writes checkpoints of Llama 8B's sizes without weights
+    speed --engine vllm --model OUT/dummy-8b --precision fp8 --args '{"quantization": "fp8", ...}' --out RESULTS
+    real  --engine vllm --fp8 DIR --fp4 DIR --args '{...}' --out RESULTS
+
+`speed` starts the engine twice on one GPU, once by itself and once in a worker behind the whole service, and lets the
+two take turns; then it cancels. `real` asks a real checkpoint some questions in two pools, and kills an engine.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.engines import cancel, kill, speed, text
+from bench.engines.models import write_dummies
+from bench.engines.stack import MODEL, GpuStack, Pool
+from bitlane import PrecisionName
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    return options.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    one = commands.add_parser("models", help="write checkpoints to measure with")
+    one.add_argument("out", type=Path)
+    one.set_defaults(run=_models)
+    one = commands.add_parser("speed", help="through the service and alone, in turns")
+    one.add_argument("--engine", choices=("vllm", "sglang"), required=True)
+    one.add_argument("--model", required=True)
+    one.add_argument("--precision", choices=("fp4", "fp8", "bf16"), required=True)
+    one.add_argument("--args", type=json.loads, default={}, help="the engine's own arguments as JSON, for both")
+    one.add_argument("--streams", default="1,8,32,64")
+    one.add_argument("--slots", type=int, default=64)
+    one.add_argument("--repeats", type=int, default=5)
+    one.add_argument("--cancels", type=int, default=5)
+    one.add_argument("--out", type=Path, required=True)
+    one.set_defaults(run=_speed)
+    one = commands.add_parser("real", help="text in two pools, and a killed engine")
+    one.add_argument("--engine", choices=("vllm", "sglang"), required=True)
+    one.add_argument("--fp8", required=True)
+    one.add_argument("--fp4")
+    one.add_argument("--args", type=json.loads, default={})
+    one.add_argument("--streams", type=int, default=8)
+    one.add_argument("--out", type=Path, required=True)
+    one.set_defaults(run=_real)
+    return parser
+
+
+def _models(options: argparse.Namespace) -> int:
+    for folder in write_dummies(options.out):
+        print(folder)
+    return 0
+
+
+def _speed(options: argparse.Namespace) -> int:
+    pool = Pool(
+        options.precision,
+        options.engine,
+        {
+            "model": options.model,
+            "slots": options.slots,
+            "context_tokens": 4096,
+            "ignore_end": True,
+            "engine_args": options.args,
+        },
+    )
+    length = {"max_model_len": 4096} if options.engine == "vllm" else {"context_length": 4096}
+    alone = speed.Alone(options.engine, options.model, length | options.args)
+    try:
+        _say(f"{options.engine} alone is up after {alone.wait():.0f} s")
+        with GpuStack([pool]) as stack:
+            stack.start()
+            worker = stack.add_worker(options.precision)
+            _say(f"the worker is up after {stack.wait(worker):.0f} s")
+            streams = [int(n) for n in options.streams.split(",")]
+            found = asyncio.run(speed.measure(alone, stack, options.precision, streams, options.repeats))
+            print(speed.table(found), flush=True)
+            profile = asyncio.run(_profile(stack, options.precision))
+            name = f"{options.engine}-{options.precision}"
+            _write(options.out / f"speed-{name}.json", found | {"profile": profile})
+            speed.throughput_file(found, profile, options.out / f"throughput-{name}.json")
+            if options.cancels:
+                alone.close()
+                stopped = asyncio.run(cancel.measure(stack, options.precision, options.slots, options.cancels))
+                _say(f"cancel: {json.dumps(stopped)}")
+                _write(options.out / f"cancel-{name}.json", stopped)
+    finally:
+        alone.close()
+    return 0
+
+
+async def _profile(stack: GpuStack, pin: PrecisionName) -> Mapping[str, object]:
+    """The profile that receipts carry."""
+    async with stack.client() as client:
+        completion = await client.generate("x", model=MODEL, pin=pin, max_tokens=1)
+    profile = completion.receipt.profile
+    assert profile is not None
+    return {key: getattr(value, "value", value) for key, value in asdict(profile).items()}
+
+
+def _real(options: argparse.Namespace) -> int:
+    def pool(precision: str, model: str) -> Pool:
+        engine = {"model": model, "slots": 16, "context_tokens": 2048, "engine_args": options.args}
+        return Pool(precision, options.engine, engine)
+
+    pools = [pool("fp8", options.fp8), *([pool("fp4", options.fp4)] if options.fp4 else [])]
+    with GpuStack(pools, context_tokens=2048) as stack:
+        stack.start()
+        # One after the other: engines look at the free memory while they start.
+        for one in pools:
+            _say(f"the {one.precision} worker is up after {stack.wait(stack.add_worker(one.precision)):.0f} s")
+        answers = asyncio.run(text.ask(stack))
+        _write(options.out / f"text-{options.engine}.json", {"answers": answers})
+        _say(f"a second fp8 worker is up after {stack.wait(stack.add_worker('fp8')):.0f} s")
+        died = asyncio.run(kill.measure(stack, "fp8", options.streams))
+        _say(f"kill: {json.dumps(died)}")
+        _write(options.out / f"kill-{options.engine}.json", died)
+    return 0
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

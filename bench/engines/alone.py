@@ -1,0 +1,77 @@
+"""An engine by itself, spoken to in its own API: what the service is compared with. A child of the benchmark.
+
+It reads one JSON object a line from its input, {"streams": 8, "tokens": 128, "first": 0}, and answers with one.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from bench.engines.load import first_tokens, prompts, run
+from workers.engines.driver import imported
+from workers.engines.vocabulary import Vocabulary
+
+
+async def main() -> None:
+    name, model, args = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+    vocabulary = Vocabulary(Path(model))
+    began = time.perf_counter()
+    engine = (_vllm if name == "vllm" else _sglang)(model, args)
+
+    texts = prompts(100_000)
+
+    async def stream(number: int, tokens: int) -> AsyncIterator[int]:
+        ids = vocabulary.encode(next(texts))
+        async for piece in engine(ids, tokens, f"{ids[:8]}-{number}$"):
+            yield piece
+
+    await run(stream, 1, 8)  # compiles kernels
+    print(json.dumps({"ready": round(time.perf_counter() - began, 1)}), flush=True)
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        asked = json.loads(line)
+        if asked.get("first"):
+            print(json.dumps({"first_ms": await first_tokens(stream, asked["first"])}), flush=True)
+        else:
+            print(json.dumps((await run(stream, asked["streams"], asked["tokens"])).as_json()), flush=True)
+
+
+def _vllm(model: str, args: dict[str, Any]) -> Any:
+    params = imported("vllm.sampling_params", "SamplingParams")
+    delta = imported("vllm.sampling_params", "RequestOutputKind").DELTA
+    made = imported("vllm.engine.arg_utils", "AsyncEngineArgs")(
+        **{"model": model, "max_num_seqs": 64, "disable_log_stats": True, **args}
+    )
+    engine = imported("vllm.v1.engine.async_llm", "AsyncLLM").from_engine_args(made)
+
+    async def generate(ids: list[int], tokens: int, name: str) -> AsyncIterator[int]:
+        chosen = params(max_tokens=tokens, temperature=0.0, ignore_eos=True, detokenize=False, output_kind=delta)
+        async for output in engine.generate({"prompt_token_ids": ids}, chosen, name):
+            yield len(output.outputs[0].token_ids)
+
+    return generate
+
+
+def _sglang(model: str, args: dict[str, Any]) -> Any:
+    engine = imported("sglang.srt.entrypoints.engine", "Engine")(
+        **{"model_path": model, "max_running_requests": 64, "skip_tokenizer_init": True, **args}
+    )
+
+    async def generate(ids: list[int], tokens: int, name: str) -> AsyncIterator[int]:
+        chosen = {"max_new_tokens": tokens, "temperature": 0.0, "ignore_eos": True}
+        seen = 0
+        stream = await engine.async_generate(input_ids=ids, sampling_params=chosen, stream=True, rid=name)
+        async for chunk in stream:
+            count = len(chunk["output_ids"])
+            yield count - seen
+            seen = count
+
+    return generate
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

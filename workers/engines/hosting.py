@@ -1,0 +1,53 @@
+"""Puts an engine together: its driver, the checkpoint's tokenizer, and the profile it is attested."""
+
+from pathlib import Path
+
+from precision.profile import Precision, Profile
+from precision.quantization import UnknownQuantization
+from workers.attest import ProfileMismatchError, attest, profile_of
+from workers.checkpoint import CheckpointUnreadable, digest_of
+from workers.engines.driver import Driver
+from workers.engines.hosted import HostedEngine
+from workers.engines.options import HostedOptions
+from workers.engines.vocabulary import Vocabulary, VocabularyError
+from workers.gpu import GpuUnknown, probe
+
+
+def hosted(name: str, driver: Driver, options: HostedOptions, precision: Precision) -> HostedEngine:
+    """An engine that is not started yet.
+
+    Checkpoint and GPU are looked at before the engine loads: what cannot serve its pool is refused in a second, not
+    after minutes of loading.
+    """
+    folder = Path(options.driver.model)
+
+    def prepare() -> Vocabulary:
+        attest(profile("", ""), f"of {precision.name}", precision, options.compute_path)
+        try:
+            return Vocabulary(folder)
+        except VocabularyError as error:
+            raise ProfileMismatchError(str(error)) from error
+
+    def profile(version: str, digest: str) -> Profile:
+        args = options.driver.engine_args
+        try:
+            return profile_of(
+                folder,
+                probe(),
+                engine=name,
+                version=version,
+                digest=digest,
+                quantization=str(args.get("quantization") or ""),
+                kv_cache_dtype=str(args.get("kv_cache_dtype") or "auto"),
+            )
+        except (CheckpointUnreadable, UnknownQuantization, GpuUnknown) as error:
+            raise ProfileMismatchError(str(error)) from error
+
+    return HostedEngine(
+        driver,
+        options.driver,
+        prepare,
+        lambda version: profile(version, digest_of(folder)),
+        guided=options.guided,
+        until_limit=options.until_limit,
+    )
