@@ -20,6 +20,8 @@ _OUTCOMES = {FinishReason.STOP: Outcome.STOP, FinishReason.LENGTH: Outcome.LENGT
 _WAIT_S = 1.0
 _HEARTBEAT_S = 0.5
 _HEALTH_S = 1.0
+# At most, on average: what a dead worker held waits for it on top of the lease.
+_RECLAIM_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +253,7 @@ class Worker:
     async def _reclaim(self) -> None:
         """Gives requests of dead workers back to the queue. All workers of the pool try; each goes back once."""
         while True:
-            await asyncio.sleep(self._lease_s / 4 * random.uniform(0.5, 1.5))
+            await asyncio.sleep(min(_RECLAIM_S, self._lease_s / 4) * random.uniform(0.5, 1.5))
             try:
                 for reclaimed in await self._broker.reclaim(self._options.pool):
                     _log.warning(
