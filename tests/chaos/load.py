@@ -180,7 +180,7 @@ class Bare:
             await self._read(cast("aio.UnaryStreamCall[Any, pb.GenerateEvent]", call), record, habit)
         except aio.AioRpcError as error:
             answer.code = error.code()
-            answer.reason, answer.pushback = _reason(error)
+            answer.reason, answer.pushback = error_reason(error)
             record.errors.append(answer.reason or error.code().name)
         finally:
             call.cancel()
@@ -242,7 +242,7 @@ def _name(precision: "pb.Precision.ValueType") -> str:
     return pb.Precision.Name(precision).removeprefix("PRECISION_").lower()
 
 
-def _reason(error: aio.AioRpcError) -> tuple[str, bool]:
+def error_reason(error: aio.AioRpcError) -> tuple[str, bool]:
     """The ErrorInfo's reason, and whether the server pushed back."""
     reason, pushback = "", False
     for key, value in error.trailing_metadata() or ():
