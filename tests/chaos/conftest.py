@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("long") and not _FULL:
             item.add_marker(pytest.mark.skip(reason="runs with BITLANE_CHAOS=full"))
         for pending in item.iter_markers("pending"):
-            item.add_marker(pytest.mark.xfail(reason=f"pending: {pending.args[0]}", strict=False))
+            item.add_marker(pytest.mark.xfail(reason=f"pending: {pending.args[0]}", run=False))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -43,7 +43,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     for marker in item.iter_markers("promise"):
         score = _board.scores[marker.args[0]]
         if hasattr(report, "wasxfail"):
-            score.figures.append(f"{item.name}: {report.wasxfail}"[:120])
+            score.figures.append(report.wasxfail.removeprefix("reason: "))
             score.lower(State.PENDING)
         elif report.failed:
             score.figures.append(f"{item.name} failed")

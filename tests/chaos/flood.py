@@ -57,6 +57,10 @@ class Outcome:
         values = json.loads(text)
         return cls(**{**values, "refused": Counter(values["refused"]), "failed": Counter(values["failed"])})
 
+    def write(self) -> str:
+        # Not `asdict`, which cannot copy a Counter.
+        return json.dumps({name: getattr(self, name) for name in self.__slots__})
+
 
 async def flood(what: Flood) -> Outcome:
     """Sends it all from this process."""
@@ -68,7 +72,7 @@ async def flood(what: Flood) -> Outcome:
         stub = cast("InferenceServiceAsyncStub", InferenceServiceStub(channel))
 
         async def send(number: int) -> None:
-            batch = number * what.batch_share % 1 + what.batch_share > 1 - 1e-9 and what.batch_share > 0
+            batch = int((number + 1) * what.batch_share) > int(number * what.batch_share)
             prompt = f"flood {number}"
             request = pb.GenerateRequest(
                 model=MODEL,
@@ -117,4 +121,4 @@ async def flood_apart(what: Flood) -> Outcome:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asdict(asyncio.run(flood(Flood(**json.loads(sys.argv[1])))))))
+    sys.stdout.write(asyncio.run(flood(Flood(**json.loads(sys.argv[1])))).write())

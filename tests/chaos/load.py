@@ -41,6 +41,7 @@ class Habit:
     cancel_at: int | None = None  # after so many tokens it asks for the end, and reads on to see it
     leave_at: int | None = None  # after so many tokens it goes away
     pause_s: float = 0.0  # between two deltas
+    wait: asyncio.Event | None = None  # after the first delta, until it is set
     disconnect_grace: float = 0.0  # seconds that the request outlives its client
 
 
@@ -194,6 +195,8 @@ class Bare:
             if not isinstance(event, pb.GenerateEvent):
                 return
             tokens += _write_down(record, event)
+            if habit.wait is not None and tokens:
+                await habit.wait.wait()
             if habit.pause_s:
                 await asyncio.sleep(habit.pause_s)
         record.left = True
@@ -301,6 +304,7 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], within_s: float
     A condition that fails to answer does not hold.
     """
     began = time.monotonic()
+    await asyncio.sleep(0)  # tasks that were made just now begin
     while True:
         with suppress(bitlane.BitlaneError):
             holds = condition()
@@ -312,7 +316,6 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], within_s: float
 
 async def all_got(history: History, count: int, tokens: int) -> None:
     """Waits until the newest `count` requests have so many tokens each, or have ended."""
-    await asyncio.sleep(0)  # those that were started as tasks just now are the newest
 
     def have() -> bool:
         newest = history.records[-count:]

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import signal
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -172,18 +171,13 @@ def roomy(folder: Path, context_tokens: int = 100_000) -> Path:
     return path
 
 
-def memory_mib(process: Process) -> float:
-    """Resident memory."""
-    for line in Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines():
+def memory_mib(pid: int) -> float:
+    """Resident memory of a process."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     return 0.0
 
 
-def open_files(process: Process) -> int:
-    return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
-
-
-def settle(seconds: float = 0.5) -> None:
-    """The routers look at the registry a few times a second."""
-    time.sleep(seconds)
+def open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))

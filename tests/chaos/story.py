@@ -9,19 +9,22 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeAlias
 
 _RECONNECT_S = 0.02
 _MOST_BYTES = 1 << 30
 _LINES = 80  # of one kind that a story tells
+_CHANGE = re.compile(rb'"HSET" "bl:[^"]*:req:([^"]*)"')
 # Of a request's hash; what is opaque or large is left out.
 _TELLING = re.compile(
     rb'"(state|epoch|attempts|worker|owners|outcome|detail|ended_by|logged_tokens|deadline_ms|charge)" "([^"]*)"'
 )
+
+Change: TypeAlias = tuple[float, dict[str, str]]
 
 
 class Told(Protocol):
@@ -39,6 +42,8 @@ class Story:
         self._logs = logs
         self._file = logs / "monitor.txt"
         self._faults: list[tuple[float, str]] = []
+        self._read_to = 0
+        self._changes: dict[str, list[Change]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._record, name="story", daemon=True)
 
@@ -82,18 +87,28 @@ class Story:
                 lines.append(line)
         return lines
 
-    def changes(self, ref: str) -> Iterator[tuple[float, dict[str, str]]]:
+    def changes(self, ref: str) -> Sequence[Change]:
         """The same as values: the server's time, and the fields with their new values."""
+        self._read_on()
+        return self._changes.get(ref, ())
+
+    def _read_on(self) -> None:
+        """Reads what was written down since the last time."""
         if not self._file.exists():
             return
-        mark = f':req:{ref}"'.encode()
         with self._file.open("rb") as file:
+            file.seek(self._read_to)
             for line in file:
-                if mark not in line or b'"HSET"' not in line:
+                if not line.endswith(b"\n"):
+                    break  # its rest is still to come
+                self._read_to += len(line)
+                found = _CHANGE.search(line)
+                if found is None:
                     continue
-                fields = {name.decode(): value.decode() for name, value in _TELLING.findall(line)}
+                fields = {name.decode(): value.decode() for name, value in _TELLING.findall(line, found.end())}
                 if fields:
-                    yield float(line.lstrip(b"+").split(b" ", 1)[0]), fields
+                    at = float(line.lstrip(b"+").split(b" ", 1)[0])
+                    self._changes.setdefault(found[1].decode(), []).append((at, fields))
 
     def _logged(self, request_id: str) -> list[str]:
         found: list[str] = []
