@@ -84,7 +84,7 @@ async def test_no_pool_serves_what_is_ruled_out(chaos_stack: MakeStack, board: S
                 await asyncio.sleep(1.5)
 
         await asyncio.gather(
-            closed_loop(12, lambda: time.monotonic() > over, turn), pools_come_and_go(), policies_change()
+            closed_loop(24, lambda: time.monotonic() > over, turn), pools_come_and_go(), policies_change()
         )
     async with stack.broker() as broker:
         verdict = await stack.history.check(broker)
