@@ -1,7 +1,7 @@
-"""The fences, and what must fail when one of them is taken out: `python -m tests.chaos.mutations` (`make chaos-mutations`).
+"""The fences, and what must fail when one is taken out: `make chaos-mutations`.
 
-Each mutation is applied to a copy of the tree and its tests are run there. One that survives means that nothing guards
-that fence. Names given on the command line run only those.
+`python -m tests.chaos.mutations [NAME ...]`: each mutation is applied to a copy of the tree and its tests are run
+there. One that survives means that nothing guards that fence.
 """
 
 import os
@@ -40,7 +40,7 @@ MUTATIONS = (
         "broker/lua/lib/hold.lua",
         r"not record or record\.epoch ~= epoch",
         "not record",
-        f"{WORKERS} -k zombie",
+        "tests/chaos/test_fences.py -k held",
     ),
     Mutation(
         "no index check in the log",
@@ -61,7 +61,7 @@ MUTATIONS = (
         "broker/lua/claim.lua",
         r"redis\.call\('ZADD', key\('lease', pool\),[^\n]*\n",
         "\n",
-        f"{WORKERS} -k 'starts_again'",
+        LIFECYCLE,
     ),
     Mutation(
         "leases are never extended",
@@ -75,7 +75,7 @@ MUTATIONS = (
         "broker/lua/reclaim.lua",
         r"'-inf', string\.format\('%d', now\)",
         "'-inf', '0'",
-        f"{WORKERS} -k 'starts_again'",
+        LIFECYCLE,
     ),
     Mutation(
         "reservations are not settled",
