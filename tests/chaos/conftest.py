@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -38,12 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    report: pytest.TestReport = yield
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
     for marker in item.iter_markers("promise"):
         score = _board.scores[marker.args[0]]
-        if hasattr(report, "wasxfail"):
-            score.figures.append(report.wasxfail.removeprefix("reason: "))
+        if (pending := getattr(report, "wasxfail", None)) is not None:
+            score.figures.append(str(pending).removeprefix("reason: "))
             score.lower(State.PENDING)
         elif report.failed:
             score.figures.append(f"{item.name} failed")

@@ -54,8 +54,9 @@ class Outcome:
 
     @classmethod
     def read(cls, text: str) -> Self:
-        values = json.loads(text)
-        return cls(**{**values, "refused": Counter(values["refused"]), "failed": Counter(values["failed"])})
+        outcome = cls(**json.loads(text))
+        outcome.refused, outcome.failed = Counter(outcome.refused), Counter(outcome.failed)
+        return outcome
 
     def write(self) -> str:
         # Not `asdict`, which cannot copy a Counter.

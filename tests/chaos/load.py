@@ -120,7 +120,7 @@ def _count_calls(stream: bitlane.AsyncStream, record: Record) -> None:
         record.attempts += 1
         return original(*arguments)
 
-    exchange._open = counted  # type: ignore[method-assign]  # pyright: ignore[reportPrivateUsage]
+    exchange._open = counted  # type: ignore[method-assign]
 
 
 # Bare gRPC.

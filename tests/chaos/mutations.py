@@ -117,7 +117,7 @@ MUTATIONS = (
         "workers/worker.py",
         r"asyncio\.timeout\(None if remaining_ms is None else remaining_ms / 1000\)",
         "asyncio.timeout(None)",
-        "tests/chaos/test_deadlines.py -k prefill",
+        "tests/chaos/test_deadlines.py -k stays",
     ),
     Mutation(
         "what is guided is spliced",
@@ -131,7 +131,7 @@ MUTATIONS = (
         "broker/lua/lib/give_back.lua",
         r"if not failed then record\.attempts",
         "if true then record.attempts",
-        "tests/chaos/test_poison.py -k purged",
+        LIFECYCLE,
     ),
     Mutation(
         "workers are not told of endings",

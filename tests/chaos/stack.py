@@ -115,7 +115,8 @@ class ChaosStack(Stack):
     def client(self, tenant: str = "acme", **options: Any) -> bitlane.AsyncClient:
         """A client of the SDK that knows all routers, beginning with a random one."""
         targets = random.sample(self.targets, len(self.targets))
-        return bitlane.AsyncClient(targets, api_key=KEYS[tenant], **({"timeout": 120} | options))
+        arguments: dict[str, Any] = {"timeout": 120, **options}
+        return bitlane.AsyncClient(targets, api_key=KEYS[tenant], **arguments)
 
     def broker(self) -> Broker:
         """The test's own way to the server, past all faults."""

@@ -1,7 +1,7 @@
 """Promise 5, and the limits of it: the server's clock jumps. Workers in this process, since the clock must be a key."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -33,7 +33,7 @@ end
 
 
 @asynccontextmanager
-async def working(workers: int) -> AsyncIterator[Broker]:
+async def working(workers: int) -> AsyncGenerator[Broker]:
     """A broker whose clock `jump` sets, and workers of it."""
     with LocalServer() as server:
         options = BrokerOptions(url=server.url, lease_ms=2000)

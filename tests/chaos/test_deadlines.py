@@ -1,6 +1,7 @@
 """Promise 11: nothing is computed for a request whose deadline has passed."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -71,6 +72,24 @@ async def test_what_expires_while_it_runs_stops(
     assert freed < 5.0  # far below the lease, and below the prefill
     phase = "decode" if "token_ms" in engine else "prefill"
     board.record(11, f"{phase}: {late} chunks after the deadline, slots free within {freed:.2f} s", late == 0)
+
+
+async def test_what_expires_while_its_client_stays_stops(chaos_stack: MakeStack, board: Scoreboard) -> None:
+    """The router's own bound on a request, in a long prefill: nobody cancels, so the worker must see to it itself."""
+    stack = chaos_stack(
+        engine={"first_token_ms": 20_000}, lease_ms=20_000, router_env={"BITLANE_ROUTER_MAX_REQUEST_S": "0.6"}
+    )
+    async with stack.client() as client, stack.broker() as broker:
+        began = time.monotonic()
+        record = await ask(stack.history, client, "acme", "patient", 10, pin="fp8", timeout=60)
+        told = time.monotonic() - began
+        assert record.errors == ["DEADLINE_EXCEEDED"]
+        ending = (await broker.read_log(RequestRef("acme", record.request_id), 0)).ending
+        assert ending is not None
+        assert ending.outcome is Outcome.DEADLINE
+        (await stack.history.check(broker)).assert_sound(PASSED)
+    assert told < 5.0  # a third of the lease is when it would renew, and find out
+    board.record(11, f"the client stays: told after {told:.2f} s of 0.6 s", True)
 
 
 def _starts(story: Story, record: Record) -> int:

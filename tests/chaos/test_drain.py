@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2
-from grpc_health.v1.health_pb2_grpc import HealthStub  # pyright: ignore[reportUnknownVariableType]
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from tests.chaos.conftest import MakeStack
 from tests.chaos.load import Bare, all_got, ask, closed_loop

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -146,9 +147,7 @@ async def test_a_zombie_cannot_write(chaos_stack: MakeStack, board: Scoreboard, 
 
 @pytest.mark.promise(4)
 @pytest.mark.parametrize("guide", [{"regex": "[a-z]+"}, {"json_schema": {"type": "object"}}], ids=["regex", "schema"])
-async def test_what_is_guided_is_not_spliced(
-    chaos_stack: MakeStack, board: Scoreboard, guide: dict[str, object]
-) -> None:
+async def test_what_is_guided_is_not_spliced(chaos_stack: MakeStack, board: Scoreboard, guide: dict[str, Any]) -> None:
     """n > 1 has no field in the API, so there is nothing to splice."""
     assert "n" not in pb.SamplingParams.DESCRIPTOR.fields_by_name
     stack = chaos_stack(engine={"token_ms": 5})

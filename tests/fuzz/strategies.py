@@ -1,7 +1,7 @@
 """Messages that are well formed and make no sense: every field of a descriptor may be set to its extremes."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -27,14 +27,14 @@ _TEXTS = st.one_of(
 def messages(descriptor: Descriptor, depth: int = 0) -> st.SearchStrategy[Message]:
     """Any message of a type, some fields left out."""
     kind = GetMessageClass(descriptor)
-    fields = [f for f in descriptor.fields if f.message_type is None or depth < _DEPTH]
+    fields = [f for f in _fields(descriptor).values() if f.message_type is None or depth < _DEPTH]
     chosen = st.fixed_dictionaries({}, optional={field.name: _values(field, depth) for field in fields})
     return chosen.map(lambda values: _filled(kind(), values))
 
 
 def _filled(message: Message, values: dict[str, Any]) -> Message:
     for name, value in values.items():
-        field = message.DESCRIPTOR.fields_by_name[name]
+        field = _fields(message.DESCRIPTOR)[name]
         if _is_map(field):
             for key, entry in value.items():
                 getattr(message, name)[key] = entry
@@ -49,7 +49,9 @@ def _filled(message: Message, values: dict[str, Any]) -> Message:
 
 def _values(field: FieldDescriptor, depth: int) -> st.SearchStrategy[Any]:
     if _is_map(field):
-        key, value = field.message_type.fields_by_name["key"], field.message_type.fields_by_name["value"]
+        assert field.message_type is not None
+        entry = _fields(field.message_type)
+        key, value = entry["key"], entry["value"]
         if value.message_type is not None:
             return st.just({})
         return st.dictionaries(_value(key, depth), _value(value, depth), max_size=3)
@@ -69,10 +71,16 @@ def _value(field: FieldDescriptor, depth: int) -> st.SearchStrategy[Any]:
             width = 32 if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT else 64
             return st.one_of(st.floats(width=width), st.sampled_from([0.0, 1.0, math.nan, math.inf, -math.inf]))
         case FieldDescriptor.CPPTYPE_ENUM:
+            assert field.enum_type is not None
             return st.one_of(st.sampled_from([v.number for v in field.enum_type.values]), st.sampled_from([-1, 99]))
         case _:
             low, high = _INTEGERS[field.cpp_type]
             return st.one_of(st.integers(low, high), st.integers(0, 20))
+
+
+def _fields(descriptor: object) -> dict[str, FieldDescriptor]:
+    """By name. The stubs know two kinds of descriptor, which are one."""
+    return dict(cast("Descriptor", descriptor).fields_by_name)
 
 
 def _is_map(field: FieldDescriptor) -> bool:

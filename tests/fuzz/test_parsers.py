@@ -13,6 +13,7 @@ from tests.fuzz.targets import TARGETS, corpus
 
 pytestmark = pytest.mark.timeout(120)
 
+_SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
 _SHAPES: dict[str, Descriptor] = {
     "job": job_pb2.Job.DESCRIPTOR,
     "admission": job_pb2.Admission.DESCRIPTOR,
@@ -29,7 +30,7 @@ def test_seeds_and_found_cases(target: str, name: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_mutated_seeds(target: str) -> None:
-    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=300, deadline=None, suppress_health_check=_SLOW)
     @given(data=mutated(list(corpus(target).values())))
     def holds(data: bytes) -> None:
         TARGETS[target](data)
@@ -39,7 +40,7 @@ def test_mutated_seeds(target: str) -> None:
 
 @pytest.mark.parametrize("target", _SHAPES)
 def test_messages_that_make_no_sense(target: str) -> None:
-    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=300, deadline=None, suppress_health_check=_SLOW)
     @given(message=messages(_SHAPES[target]))
     def holds(message: object) -> None:
         TARGETS[target](message.SerializeToString())  # type: ignore[attr-defined]

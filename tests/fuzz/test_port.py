@@ -30,7 +30,8 @@ METHODS: dict[str, MethodDescriptor] = {
 NEVER = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-_HEADERS_S = 5.0
+_PATIENCE_S = 5.0
+_SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def call(channel: grpc.Channel, method: str, body: bytes, key: str) -> tuple[grp
     invoke = cast("Callable[..., Iterator[bytes]]", channel.unary_stream(method))
     replies: list[bytes] = []
     try:
-        replies.extend(invoke(body, metadata=(("authorization", f"Bearer {key}"),), timeout=_HEADERS_S))
+        replies.extend(invoke(body, metadata=(("authorization", f"Bearer {key}"),), timeout=_PATIENCE_S))
     except grpc.RpcError as error:
         return cast("grpc.Call", error).code(), replies
     return grpc.StatusCode.OK, replies
@@ -73,7 +74,7 @@ def call(channel: grpc.Channel, method: str, body: bytes, key: str) -> tuple[grp
 def test_messages_that_make_no_sense(channel: grpc.Channel, method: str) -> None:
     key = {"InferenceService": ACME, "PolicyService": ACME_ADMIN}.get(METHODS[method].containing_service.name, OPERATOR)
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, deadline=None, suppress_health_check=_SLOW)
     @given(message=messages(METHODS[method].input_type))
     def holds(message: Message) -> None:
         code, _ = call(channel, method, message.SerializeToString(), key)
@@ -84,7 +85,7 @@ def test_messages_that_make_no_sense(channel: grpc.Channel, method: str) -> None
 
 @pytest.mark.parametrize("method", METHODS)
 def test_bytes_that_are_no_message(channel: grpc.Channel, method: str) -> None:
-    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, deadline=None, suppress_health_check=_SLOW)
     @given(body=st.binary(max_size=200))
     def holds(body: bytes) -> None:
         code, _ = call(channel, method, body, OPERATOR if "Policy" in method else ACME)

@@ -4,7 +4,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ TEXT = b"0123456789" * 20
 
 
 @contextlib.contextmanager
-def echo() -> Iterator[str]:
+def echo() -> Generator[str]:
     """A server that sends back what it gets, piece by piece."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
