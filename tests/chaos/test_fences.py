@@ -45,10 +45,11 @@ async def test_who_held_a_request_cannot_write_any_more(chaos_stack: MakeStack) 
 
 async def test_a_router_that_lost_its_inbox_follows_again(chaos_stack: MakeStack) -> None:
     """The inbox goes, and with it what it held; so does the list of who follows, as when an old state comes back."""
-    stack = chaos_stack(engine={"token_ms": 20})
+    stack = chaos_stack(engine={"token_ms": 30})
     async with stack.client() as client, stack.broker() as broker:
+        # Longer than the 10 s within which a router looks after its inbox.
         asks = [
-            asyncio.create_task(ask(stack.history, client, "acme", f"inbox {i}", 150, request_id=f"inbox-{i}"))
+            asyncio.create_task(ask(stack.history, client, "acme", f"inbox {i}", 600, request_id=f"inbox-{i}"))
             for i in range(4)
         ]
         await all_got(stack.history, 4, 10)
