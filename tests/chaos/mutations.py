@@ -202,7 +202,7 @@ MUTATIONS = (
         "workers/worker.py",
         r"await asyncio\.gather\(\*\(serving\.run\.release\(failed=bool\(self\._engine_lost\)\)[^\n]*\n",
         "\n",
-        "tests/process/test_deaths.py -k hands_back",
+        "tests/chaos/test_drain.py -k rolling",
     ),
     Mutation(
         "health does not flip",

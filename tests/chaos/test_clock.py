@@ -11,7 +11,7 @@ from bitlane.v1 import inference_pb2 as pb
 from broker import Broker, BrokerOptions
 from broker.connection import Reply
 from broker.scripts import load_scripts
-from broker.types import Attachment, Outcome, Price, Priority, RequestRef, Submission
+from broker.types import Account, Attachment, Limits, Outcome, Price, Priority, RequestRef, Submission
 from deploy.local.server import LocalServer
 from tests.chaos.load import until
 from tests.process.scripted import expected_tokens
@@ -77,7 +77,7 @@ async def submit(broker: Broker, request_id: str, timeout_ms: int | None = None)
             task="chat",
             price=Price(),
             fp8_price=Price(),
-            accounts=(),
+            accounts=(Account("", "", Limits()),),
             pool_max_waiting=None,
         )
     )
