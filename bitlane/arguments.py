@@ -60,7 +60,8 @@ def new_request_id() -> str:
     return uuid.uuid4().hex
 
 
-def _invalid(field: str, description: str) -> InvalidRequest:
+def invalid(field: str, description: str) -> InvalidRequest:
+    """The error for what the SDK finds wrong itself."""
     return InvalidRequest(
         "the request is not valid",
         reason="FIELD_INVALID",
@@ -79,7 +80,7 @@ def member(enum: type[_Member], value: object, field: str) -> _Member:
     names = [each.value for each in enum if each.value != "unspecified"]
     near = difflib.get_close_matches(value, names, n=1) if isinstance(value, str) else []
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise _invalid(field, f"{value!r} is none of {', '.join(names)}.{hint}")
+    raise invalid(field, f"{value!r} is none of {', '.join(names)}.{hint}")
 
 
 def _put(field: str, value: object, set_field: Callable[[Any], object]) -> None:
@@ -89,17 +90,18 @@ def _put(field: str, value: object, set_field: Callable[[Any], object]) -> None:
     except (TypeError, ValueError, OverflowError) as error:
         # Texts may hold secrets: only numbers are shown.
         shown = repr(value) if isinstance(value, int | float) else f"a value of type {type(value).__name__}"
-        raise _invalid(field, f"{shown} does not fit: {error}") from None
+        raise invalid(field, f"{shown} does not fit: {error}") from None
 
 
-def _set(message: Any, name: str, value: object, path: str = "") -> None:
+def assign(message: Any, name: str, value: object, path: str = "") -> None:
+    """Sets a message's field unless the value is None; InvalidRequest names what does not fit as path and name."""
     if value is not None:
         _put(path + name, value, lambda good: setattr(message, name, good))
 
 
 def _messages(request: pb.GenerateRequest, messages: Sequence[Message | MessageDict]) -> None:
     if isinstance(messages, str | bytes) or not isinstance(messages, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]  # users without a type checker
-        raise _invalid("messages", "must be a list of messages; a plain text goes into `prompt`")
+        raise invalid("messages", "must be a list of messages; a plain text goes into `prompt`")
     for number, message in enumerate(messages):
         path = f"messages[{number}]"
         match message:
@@ -108,15 +110,15 @@ def _messages(request: pb.GenerateRequest, messages: Sequence[Message | MessageD
             case {"role": role, "content": content}:
                 pass
             case _:
-                raise _invalid(path, "must be a Message or a dict with 'role' and 'content'")
+                raise invalid(path, "must be a Message or a dict with 'role' and 'content'")
         turn = request.messages.add(role=convert.role_to_wire(member(Role, role, f"{path}.role")))
-        _set(turn, "content", content, f"{path}.")
+        assign(turn, "content", content, f"{path}.")
 
 
 def _sampling(request: pb.GenerateRequest, options: Options) -> None:
     sampling = request.sampling
     for name in ("max_tokens", "temperature", "top_p", "top_k", "seed", "logprobs"):
-        _set(sampling, name, options.get(name), "sampling.")
+        assign(sampling, name, options.get(name), "sampling.")
     stop = options.get("stop")
     if stop is not None:
         _put("sampling.stop", [stop] if isinstance(stop, str) else stop, sampling.stop.extend)
@@ -125,7 +127,7 @@ def _sampling(request: pb.GenerateRequest, options: Options) -> None:
 def _precision(request: pb.GenerateRequest, options: Options) -> None:
     at_least, pin = options.get("at_least"), options.get("pin")
     if at_least is not None and pin is not None:
-        raise _invalid("precision", "`at_least` and `pin` exclude each other")
+        raise invalid("precision", "`at_least` and `pin` exclude each other")
     if at_least is not None:
         floor = member(Precision, at_least, "precision.at_least")
         request.precision.at_least = convert.precision_to_wire(floor)
@@ -136,21 +138,21 @@ def _precision(request: pb.GenerateRequest, options: Options) -> None:
 def _guided(request: pb.GenerateRequest, options: Options) -> None:
     schema, regex = options.get("json_schema"), options.get("regex")
     if schema is not None and regex is not None:
-        raise _invalid("guided", "`json_schema` and `regex` exclude each other")
+        raise invalid("guided", "`json_schema` and `regex` exclude each other")
     if isinstance(schema, Mapping):
         try:
             schema = json.dumps(schema)
         except (TypeError, ValueError) as error:
-            raise _invalid("guided.json_schema", f"cannot be written as JSON: {error}") from None
+            raise invalid("guided.json_schema", f"cannot be written as JSON: {error}") from None
     if schema is not None:
-        _set(request.guided, "json_schema", schema, "guided.")
+        assign(request.guided, "json_schema", schema, "guided.")
     if regex is not None:
-        _set(request.guided, "regex", regex, "guided.")
+        assign(request.guided, "regex", regex, "guided.")
 
 
 def _grace(request: pb.GenerateRequest, grace: float) -> None:
     if not math.isfinite(grace) or grace < 0:
-        raise _invalid("disconnect_grace", f"must be 0 to 600 seconds, got {grace}")
+        raise invalid("disconnect_grace", f"must be 0 to 600 seconds, got {grace}")
     request.disconnect_grace.CopyFrom(convert.duration_to_wire(grace))
 
 
@@ -168,18 +170,18 @@ def build_request(
         raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
     request = pb.GenerateRequest()
     if prompt is not None and messages is not None:
-        raise _invalid("prompt", "`prompt` and `messages` exclude each other")
+        raise invalid("prompt", "`prompt` and `messages` exclude each other")
     if prompt is None and messages is None:
-        raise _invalid("prompt", "either `prompt` or `messages` is required")
-    _set(request, "model", model)
-    _set(request, "prompt", prompt)
+        raise invalid("prompt", "either `prompt` or `messages` is required")
+    assign(request, "model", model)
+    assign(request, "prompt", prompt)
     if messages is not None:
         _messages(request, messages)
     request_id = options.get("request_id")
     if request_id == "":
-        raise _invalid("request_id", "must not be empty; leave it out for a new one")
-    _set(request, "request_id", request_id if request_id is not None else new_request_id())
-    _set(request, "conversation_id", options.get("conversation_id"))
+        raise invalid("request_id", "must not be empty; leave it out for a new one")
+    assign(request, "request_id", request_id if request_id is not None else new_request_id())
+    assign(request, "conversation_id", options.get("conversation_id"))
     _sampling(request, options)
     _precision(request, options)
     _guided(request, options)

@@ -18,7 +18,8 @@ from bitlane.v1 import policy_pb2_grpc as policy_grpc
 from bitlane.version import read_version
 
 if TYPE_CHECKING:
-    # Exists in the stub file only.
+    # Exist in the stub files only.
+    from bitlane.v1.admin_pb2_grpc import AdminServiceAsyncStub as AdminStub
     from bitlane.v1.inference_pb2_grpc import InferenceServiceAsyncStub as Stub
     from bitlane.v1.policy_pb2_grpc import PolicyServiceAsyncStub as PolicyStub
 
@@ -99,6 +100,7 @@ def _options(tls: Tls | None) -> list[tuple[str, str | int]]:
         ("grpc.keepalive_timeout_ms", defaults.KEEPALIVE_TIMEOUT_MS),
         ("grpc.initial_reconnect_backoff_ms", defaults.RECONNECT_INITIAL_MS),
         ("grpc.max_reconnect_backoff_ms", defaults.RECONNECT_MAX_MS),
+        ("grpc.max_receive_message_length", defaults.MAX_MESSAGE_BYTES),
         # The SDK retries; two layers of retries would multiply.
         ("grpc.enable_retries", 0),
         # Clients of one process do not share connections, so that closing one cannot touch another.
@@ -116,6 +118,7 @@ class Channels:
         self._address = address
         self._current = 0
         self._open: dict[int, tuple[aio.Channel, Stub, PolicyStub]] = {}
+        self._admin: dict[int, AdminStub] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self.closed = False
@@ -132,6 +135,15 @@ class Channels:
     def policy_stub(self) -> "PolicyStub":
         """The same for the policy API."""
         return self._current_stubs()[2]
+
+    def admin_stub(self) -> "AdminStub":
+        """The same for the admin API, whose code is loaded only now: few need it."""
+        from bitlane.v1 import admin_pb2_grpc as admin_grpc  # noqa: PLC0415
+
+        channel = self._current_stubs()[0]
+        if self._current not in self._admin:
+            self._admin[self._current] = cast("AdminStub", admin_grpc.AdminServiceStub(channel))
+        return self._admin[self._current]
 
     def _current_stubs(self) -> "tuple[aio.Channel, Stub, PolicyStub]":
         if self.closed:
@@ -167,5 +179,6 @@ class Channels:
         self.closed = True
         channels = [channel for channel, *_ in self._open.values()]
         self._open.clear()
+        self._admin.clear()
         for channel in channels:
             await channel.close()

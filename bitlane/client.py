@@ -3,8 +3,9 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 from bitlane import convert, defaults
 from bitlane.arguments import Options, build_request
@@ -19,6 +20,9 @@ from bitlane.stream import AsyncStream
 from bitlane.tls import Tls
 from bitlane.types import Cancellation, Completion, Explanation, Message, MessageDict, Model
 from bitlane.v1 import inference_pb2 as pb
+
+if TYPE_CHECKING:
+    from bitlane.admin import AsyncAdmin
 
 
 def _metadata(api_key: str | None, extra: Mapping[str, str] | None) -> list[tuple[str, str]]:
@@ -76,6 +80,13 @@ class AsyncClient:
         self._line = Line(Channels(self._address), retry or RetryPolicy(), _metadata(api_key, metadata))
         self.policies = AsyncPolicies(self._line)
         """The precision policies of the tenant, their shadows, and the gates."""
+
+    @cached_property
+    def admin(self) -> "AsyncAdmin":
+        """Tenants, API keys, quotas, usage, pools and workers, dead letters, the audit log."""
+        from bitlane.admin import AsyncAdmin  # noqa: PLC0415  # few need it
+
+        return AsyncAdmin(self._line)
 
     @property
     def targets(self) -> tuple[str, ...]:

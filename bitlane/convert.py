@@ -12,26 +12,27 @@ from bitlane.v1 import inference_pb2 as pb
 _Member = TypeVar("_Member", bound=StrEnum)
 
 
-def _members(enum: type[_Member], values: Iterable[tuple[str, int]]) -> Mapping[int, _Member]:
+def enum_members(enum: type[_Member], values: Iterable[tuple[str, int]]) -> Mapping[int, _Member]:
     """Numbers to members. Both sides use the same names, the protobuf ones behind a prefix such as `PRECISION_`."""
     rows = list(values)
     prefix = next(name for name, number in rows if number == 0).removesuffix("UNSPECIFIED")
     return {number: enum[name.removeprefix(prefix)] for name, number in rows}
 
 
-PRECISIONS = _members(t.Precision, pb.Precision.items())
-TASKS = _members(t.Task, pb.Task.items())
-SENSITIVITIES = _members(t.Sensitivity, pb.Sensitivity.items())
-PRIORITIES = _members(t.Priority, pb.Priority.items())
-ROLES = _members(t.Role, pb.Role.items())
-FINISH_REASONS = _members(t.FinishReason, pb.FinishReason.items())
-DECISION_REASONS = _members(t.DecisionReason, pb.DecisionReason.items())
-GATE_STATES = _members(t.GateState, pb.GateState.items())
-TASK_SOURCES = _members(t.TaskSource, pb.TaskSource.items())
-COMPUTE_PATHS = _members(t.ComputePath, pb.ComputePath.items())
+PRECISIONS = enum_members(t.Precision, pb.Precision.items())
+TASKS = enum_members(t.Task, pb.Task.items())
+SENSITIVITIES = enum_members(t.Sensitivity, pb.Sensitivity.items())
+PRIORITIES = enum_members(t.Priority, pb.Priority.items())
+ROLES = enum_members(t.Role, pb.Role.items())
+FINISH_REASONS = enum_members(t.FinishReason, pb.FinishReason.items())
+DECISION_REASONS = enum_members(t.DecisionReason, pb.DecisionReason.items())
+GATE_STATES = enum_members(t.GateState, pb.GateState.items())
+TASK_SOURCES = enum_members(t.TaskSource, pb.TaskSource.items())
+COMPUTE_PATHS = enum_members(t.ComputePath, pb.ComputePath.items())
 
 
-def _member(members: Mapping[int, _Member], number: int) -> _Member:
+def known(members: Mapping[int, _Member], number: int) -> _Member:
+    """UNSPECIFIED for what this version does not know."""
     return members.get(number, members[0])
 
 
@@ -66,17 +67,17 @@ def seconds(duration: Duration) -> float:
 
 def decision(message: pb.Decision) -> t.Decision:
     return t.Decision(
-        precision=_member(PRECISIONS, message.precision),
+        precision=known(PRECISIONS, message.precision),
         pool=message.pool,
-        reason=_member(DECISION_REASONS, message.reason),
+        reason=known(DECISION_REASONS, message.reason),
         rule=message.rule,
         policy_version=message.policy_version,
-        task=_member(TASKS, message.task),
-        task_source=_member(TASK_SOURCES, message.task_source),
+        task=known(TASKS, message.task),
+        task_source=known(TASK_SOURCES, message.task_source),
         # A float32 on the wire: 0.9 comes as 0.8999999761581421.
         task_confidence=round(message.task_confidence, 6),
-        sensitivity=_member(SENSITIVITIES, message.sensitivity),
-        gate=_member(GATE_STATES, message.gate),
+        sensitivity=known(SENSITIVITIES, message.sensitivity),
+        gate=known(GATE_STATES, message.gate),
         risk=round(message.risk, 6) if message.HasField("risk") else None,
         ignored_field=message.ignored_field,
     )
@@ -116,12 +117,12 @@ def usage(message: pb.Usage) -> t.Usage:
 
 def profile(message: pb.Profile) -> t.Profile:
     return t.Profile(
-        precision=_member(PRECISIONS, message.precision),
+        precision=known(PRECISIONS, message.precision),
         weight_format=message.weight_format,
         activation_format=message.activation_format,
         kv_cache_format=message.kv_cache_format,
         group_size=message.group_size,
-        compute_path=_member(COMPUTE_PATHS, message.compute_path),
+        compute_path=known(COMPUTE_PATHS, message.compute_path),
         checkpoint_digest=message.checkpoint_digest,
         calibrated=message.calibrated,
         engine=message.engine,
@@ -144,7 +145,7 @@ def receipt(message: pb.Receipt) -> t.Receipt:
 
 def finished(message: pb.Finished) -> t.Finished:
     return t.Finished(
-        reason=_member(FINISH_REASONS, message.reason),
+        reason=known(FINISH_REASONS, message.reason),
         usage=usage(message.usage),
         receipt=receipt(message.receipt),
     )
@@ -166,7 +167,7 @@ def event(message: pb.GenerateEvent) -> t.Accepted | t.Delta | t.Finished | None
 def cancellation(message: pb.CancelResponse) -> t.Cancellation:
     return t.Cancellation(
         cancelled=message.cancelled,
-        reason=_member(FINISH_REASONS, message.reason) if message.reason else None,
+        reason=known(FINISH_REASONS, message.reason) if message.reason else None,
         usage=usage(message.usage),
     )
 
@@ -174,7 +175,7 @@ def cancellation(message: pb.CancelResponse) -> t.Cancellation:
 def pool(message: pb.Pool) -> t.Pool:
     return t.Pool(
         name=message.name,
-        precision=_member(PRECISIONS, message.precision),
+        precision=known(PRECISIONS, message.precision),
         workers=message.workers,
         slots=message.slots,
         running=message.running,

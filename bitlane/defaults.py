@@ -5,7 +5,7 @@ PORT = 50051
 
 # A reply: generous, because a request may wait for its turn. The server ends the request when it passes.
 TIMEOUT = 600.0
-# Calls that answer at once: explain, cancel, list_models.
+# Calls that answer at once: explain, cancel, list_models, policies and administration.
 UNARY_TIMEOUT = 10.0
 # The Cancel that `Stream.close()` sends when no connection is left to cut.
 CLOSE_TIMEOUT = 2.0
@@ -16,6 +16,9 @@ KEEPALIVE_TIMEOUT_MS = 5_000
 # gRPC's own reconnecting; its defaults (1 s growing to 120 s) would outlast a router's restart by far.
 RECONNECT_INITIAL_MS = 100
 RECONNECT_MAX_MS = 2_000
+
+# As much as a server sends. gRPC's own 4 MiB would not do for usage that is told apart by everything.
+MAX_MESSAGE_BYTES = 16 << 20
 
 ENV_TARGET = "BITLANE_TARGET"
 ENV_API_KEY = "BITLANE_API_KEY"

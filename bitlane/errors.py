@@ -3,13 +3,15 @@
     BitlaneError
     ├── RequestError               change the request
     │   ├── InvalidRequest         INVALID_ARGUMENT, OUT_OF_RANGE   every bad field is in `violations`
-    │   ├── NotFound               NOT_FOUND                        unknown model or request id
-    │   ├── IdConflict             ALREADY_EXISTS                   the request id was used with another body
+    │   ├── NotFound               NOT_FOUND                        unknown model, request id, tenant, key ...
+    │   ├── AlreadyExists          ALREADY_EXISTS                   a tenant or key of this name is there already
+    │   │   └── IdConflict         REQUEST_ID_TAKEN                 the request id was used with another body
     │   ├── EditConflict           ABORTED, ETAG_MISMATCH           somebody changed it meanwhile: get it and edit again
-    │   └── PrecisionUnavailable   FAILED_PRECONDITION              no pool offers what the policy needs
+    │   └── FailedPrecondition     FAILED_PRECONDITION              something else has to change first
+    │       └── PrecisionUnavailable  PRECISION_UNAVAILABLE         no pool offers what the policy needs
     ├── AccessError                change the key, or ask for rights
     │   ├── AuthenticationError    UNAUTHENTICATED
-    │   └── PermissionDenied       PERMISSION_DENIED                model or precision not allowed
+    │   └── PermissionDenied       PERMISSION_DENIED                model, precision or call not allowed
     ├── TryLaterError              send the same again, later
     │   ├── QuotaExceeded          RESOURCE_EXHAUSTED               `retry_after` says when
     │   ├── Unavailable            UNAVAILABLE                      no live worker, no broker
@@ -30,12 +32,14 @@ from typing import ClassVar, Self
 __all__ = [
     "Aborted",
     "AccessError",
+    "AlreadyExists",
     "AuthenticationError",
     "BitlaneError",
     "ConfigError",
     "ConnectionFailed",
     "DeadlineExceeded",
     "EditConflict",
+    "FailedPrecondition",
     "IdConflict",
     "InternalError",
     "InvalidRequest",
@@ -116,12 +120,18 @@ class InvalidRequest(RequestError):
 
 
 class NotFound(RequestError):
-    """No such model or request for this tenant."""
+    """No such thing, or not for this key."""
 
     default_message = "not found"
 
 
-class IdConflict(RequestError):
+class AlreadyExists(RequestError):
+    """What was to be made is there already."""
+
+    default_message = "it exists already"
+
+
+class IdConflict(AlreadyExists):
     """The request id already belongs to a request with another body."""
 
     default_message = "the request id is taken by another request"
@@ -133,7 +143,13 @@ class EditConflict(RequestError):
     default_message = "it has changed meanwhile"
 
 
-class PrecisionUnavailable(RequestError):
+class FailedPrecondition(RequestError):
+    """It cannot be done as things are, such as the rotation of a revoked key; `reason` says what is in the way."""
+
+    default_message = "it cannot be done as things are"
+
+
+class PrecisionUnavailable(FailedPrecondition):
     """The policy needs a precision that no pool of the model offers."""
 
     default_message = "no pool offers the precision that is needed"
@@ -160,7 +176,11 @@ class TryLaterError(BitlaneError):
 
 
 class QuotaExceeded(TryLaterError):
-    """A rate, budget or queue bound was reached."""
+    """A rate, budget or queue bound was reached.
+
+    `reason` says of which kind, such as QUOTA_TOKENS; `violations` whose, such as `tenant:acme/key:ci`; `retry_after`
+    when it can succeed. `final`: never as it is, because it wants more than there ever is.
+    """
 
     default_message = "a quota was reached"
 

@@ -10,11 +10,13 @@ from grpc import aio
 from bitlane import convert
 from bitlane.errors import (
     Aborted,
+    AlreadyExists,
     AuthenticationError,
     BitlaneError,
     ConnectionFailed,
     DeadlineExceeded,
     EditConflict,
+    FailedPrecondition,
     IdConflict,
     InternalError,
     InvalidRequest,
@@ -31,8 +33,8 @@ BY_CODE: dict[grpc.StatusCode, type[BitlaneError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
     grpc.StatusCode.OUT_OF_RANGE: InvalidRequest,
     grpc.StatusCode.NOT_FOUND: NotFound,
-    grpc.StatusCode.ALREADY_EXISTS: IdConflict,
-    grpc.StatusCode.FAILED_PRECONDITION: PrecisionUnavailable,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
+    grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
     grpc.StatusCode.UNAUTHENTICATED: AuthenticationError,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
     grpc.StatusCode.RESOURCE_EXHAUSTED: QuotaExceeded,
@@ -43,7 +45,11 @@ BY_CODE: dict[grpc.StatusCode, type[BitlaneError]] = {
 }
 
 # Where a code stands for more than one thing that a caller can do.
-BY_REASON: dict[str, type[BitlaneError]] = {"ETAG_MISMATCH": EditConflict}
+BY_REASON: dict[str, type[BitlaneError]] = {
+    "ETAG_MISMATCH": EditConflict,
+    "PRECISION_UNAVAILABLE": PrecisionUnavailable,
+    "REQUEST_ID_TAKEN": IdConflict,
+}
 
 DETAILS_KEY = "grpc-status-details-bin"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
@@ -99,6 +105,14 @@ def _read_details(trailers: Iterable[tuple[str, str | bytes]]) -> _Details:
         if key == PUSHBACK_KEY:
             details.read_pushback(value if isinstance(value, str) else value.decode("ascii", "replace"))
     return details
+
+
+def not_sent(error: BitlaneError) -> bool:
+    """Whether a failed call certainly reached no server, because there was no connection.
+
+    gRPC tells that in words only. Should they change, this says False, and what may not be repeated is not.
+    """
+    return isinstance(error, ConnectionFailed) and error.message.startswith("failed to connect to all addresses")
 
 
 def from_rpc_error(error: aio.AioRpcError, request_id: str | None) -> BitlaneError:

@@ -11,7 +11,7 @@ from grpc import aio
 from bitlane.channel import Channels
 from bitlane.deadline import Deadline
 from bitlane.errors import Aborted, BitlaneError, Unavailable
-from bitlane.faults import from_rpc_error
+from bitlane.faults import from_rpc_error, not_sent
 from bitlane.retry import RetryBudget, RetryPolicy
 
 _Result = TypeVar("_Result")
@@ -61,8 +61,13 @@ class Line:
         start: "Callable[[Deadline], aio.UnaryUnaryCall[Any, _Result]]",
         deadline: Deadline,
         request_id: str | None = None,
+        *,
+        repeatable: bool = True,
     ) -> _Result:
-        """Makes a call until it succeeds or the policy ends it. The call must be safe to repeat."""
+        """Makes a call until it succeeds or the policy ends it.
+
+        One that is not safe to repeat is made again only where the first attempt did certainly not reach a server.
+        """
         failures = 0
         while True:
             target = self.channels.current
@@ -72,6 +77,9 @@ class Line:
                 result = await guarded(call, request_id)
             except BitlaneError as error:
                 failures += 1
+                if not (repeatable or not_sent(error)):
+                    self._leave(error, target)
+                    raise
                 await self.wait(error, failures, deadline, target)
             else:
                 self.budget.earn()
@@ -87,6 +95,9 @@ class Line:
         await self.pause(error, delay, target)
 
     async def pause(self, error: BitlaneError, delay: float, target: int) -> None:
+        self._leave(error, target)
+        await asyncio.sleep(delay)
+
+    def _leave(self, error: BitlaneError, target: int) -> None:
         if isinstance(error, Unavailable):
             self.channels.fail_over(target)
-        await asyncio.sleep(delay)

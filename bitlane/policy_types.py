@@ -73,7 +73,7 @@ class PolicyVersion:
 
     tenant: str
     version: int
-    """Counts from 1. 0: the server's configuration has it, and no live one was put yet."""
+    """Counts from 1. 0: the product's default, which acts until the first put."""
     etag: str
     """To be given to the next `put`; empty for the configuration's policy."""
     author: str

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 from bitlane import defaults
 from bitlane.arguments import Options
@@ -25,6 +26,9 @@ from bitlane.types import (
     MessageDict,
     Model,
 )
+
+if TYPE_CHECKING:
+    from bitlane.sync_admin import Admin
 
 
 class Stream:
@@ -145,6 +149,13 @@ class Client:
         self._pid = os.getpid()
         self.policies = Policies(self._client.policies, self._running)
         """The precision policies of the tenant, their shadows, and the gates."""
+
+    @cached_property
+    def admin(self) -> "Admin":
+        """Tenants, API keys, quotas, usage, pools and workers, dead letters, the audit log."""
+        from bitlane.sync_admin import Admin  # noqa: PLC0415  # few need it
+
+        return Admin(self._client.admin, self._running)
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Self, TypeAlias, cast
 import hiredis
 
 from broker.endpoint import Endpoint
+from broker.login import LoginFault
 
 Argument: TypeAlias = bytes | str | int | float
 Reply: TypeAlias = "bytes | int | list[Reply] | ServerError | None"
@@ -57,11 +58,12 @@ class Connection(asyncio.Protocol):
                 if endpoint.path:
                     await loop.create_unix_connection(lambda: connection, endpoint.path)
                 else:
-                    await loop.create_connection(lambda: connection, endpoint.host, endpoint.port, ssl=endpoint.tls)
+                    tls = endpoint.login.context()
+                    await loop.create_connection(lambda: connection, endpoint.host, endpoint.port, ssl=tls)
                 await connection._log_in(endpoint)
-        except (OSError, ServerError, TimeoutError, Disconnected) as error:
+        except (OSError, ServerError, TimeoutError, Disconnected, LoginFault) as error:
             connection.close()
-            raise Disconnected(f"cannot connect: {error or type(error).__name__}") from error
+            raise Disconnected(f"cannot connect: {_reason(error)}{_hint(endpoint, error)}") from error
         except asyncio.CancelledError:
             connection.close()
             raise
@@ -128,9 +130,8 @@ class Connection(asyncio.Protocol):
 
     async def _log_in(self, endpoint: Endpoint) -> None:
         commands: list[bytes] = []
-        if endpoint.password:
-            login = (endpoint.username, endpoint.password) if endpoint.username else (endpoint.password,)
-            commands.append(pack("AUTH", *login))
+        if credentials := endpoint.login.credentials():
+            commands.append(pack("AUTH", *credentials))
         if endpoint.database:
             commands.append(pack("SELECT", endpoint.database))
         # A server that accepts connections but hangs, or is loading, is found out here and not by the first call.
@@ -138,3 +139,18 @@ class Connection(asyncio.Protocol):
         for reply in await self.run(b"".join(commands), len(commands), timeout_s=3600):
             if isinstance(reply, ServerError):
                 raise reply
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
+
+
+def _hint(endpoint: Endpoint, error: Exception) -> str:
+    """In TLS 1.3 a client is connected before the server looks at its certificate: a refusal is a lost connection."""
+    if endpoint.path or not endpoint.login.tls or not isinstance(error, Disconnected):
+        return ""
+    if endpoint.login.shows_certificate:
+        return " (the server may not accept the certificate in tls_certificate_file)"
+    return " (the server may want a certificate: set tls_certificate_file)"

@@ -13,7 +13,7 @@ from typing import cast
 from broker import keys, replies
 from broker.connection import Reply
 from broker.pipeline import Pipeline
-from broker.types import BrokerError
+from broker.types import BrokerError, Change
 
 KEPT_VERSIONS = 50
 ANY = "*"  # as an etag: whichever version is current
@@ -55,21 +55,23 @@ class Documents:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
-    async def put(self, name: str, text: str, *, author: str, etag: str, note: str = "") -> Document:
+    async def put(self, name: str, text: str, *, author: str, etag: str, audit: Change, note: str = "") -> Document:
         """Stores a new version. Any text is taken: whoever puts it has checked it.
 
         Args:
             etag: of the version that it was made from; "" if there was none, ANY to replace whichever is current.
+            audit: for the audit log, where the change is written in the same step, once.
 
         Raises:
             EtagMismatch: another version is current. Nothing was stored.
         """
-        put_keys = [keys.document(name), keys.document_head(), keys.document_changes()]
+        put_keys = [keys.document(name), keys.document_head(), keys.document_changes(), keys.audit()]
         status, line = replies.strings(
             await self._pipeline.run(
                 "put_document",
                 put_keys,
                 *(name, etag, text.encode(), author.encode(), note.encode(), secrets.token_hex(8), KEPT_VERSIONS),
+                *(audit.action, audit.tenant, _instead(audit.before), _instead(audit.after)),
             )
         )
         if status == b"conflict":
@@ -106,6 +108,11 @@ class Documents:
         reply: Reply = await self._pipeline.command("HGETALL", keys.counters(name))
         flat = replies.strings(reply)
         return {field.decode(): int(amount) for field, amount in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def _instead(text: str | None) -> bytes:
+    """A text that may be missing, told apart from one that is empty."""
+    return b"" if text is None else b"=" + text.encode()
 
 
 def _document(name: str, entry: bytes) -> Document:

@@ -1,9 +1,9 @@
 """Where the server is, read from a URL."""
 
-import ssl
-from dataclasses import dataclass, replace
-from urllib.parse import parse_qs, unquote, urlsplit
+from dataclasses import dataclass, field, replace
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
+from broker.login import Login
 from broker.options import BrokerOptions
 
 
@@ -14,10 +14,8 @@ class Endpoint:
     host: str
     port: int
     path: str  # of a unix socket; host and port do not matter then
-    username: str
-    password: str
     database: int
-    tls: ssl.SSLContext | None
+    login: Login = field(repr=False)
 
     def at(self, host: str, port: int) -> "Endpoint":
         """The same login at another node of the cluster."""
@@ -28,26 +26,37 @@ class Endpoint:
 
 
 def parse_endpoint(options: BrokerOptions) -> Endpoint:
-    """The endpoint that the options name. Raises ValueError, without the password, for a URL that names none."""
-    parts = urlsplit(options.url)
-    if parts.scheme not in {"redis", "rediss", "unix"}:
-        raise ValueError(f"the broker's URL starts with {parts.scheme!r}: use redis://, rediss:// or unix://")
+    """The endpoint that the options name.
+
+    Raises:
+        ValueError: the URL names none, or a file of the login cannot be used. Begins with the option's name, and holds
+            nothing of the URL: what stands where a host or a number should may be a part of the password.
+    """
+    parts, port = _split(options.url)
     database = parse_qs(parts.query).get("db", [parts.path.strip("/") if parts.scheme != "unix" else ""])[0] or "0"
     if not database.isdecimal():
-        raise ValueError(f"the broker's URL names the database {database!r}: use a number")
+        raise ValueError("url: the broker's URL names a database that is no number")
+    login = Login(options, unquote(parts.username or ""), unquote(parts.password or ""), tls=parts.scheme == "rediss")
     return Endpoint(
         host=parts.hostname or "127.0.0.1",
-        port=parts.port or 6379,
+        port=port,
         path=unquote(parts.path) if parts.scheme == "unix" else "",
-        username=unquote(parts.username or ""),
-        password=unquote(parts.password or ""),
         database=int(database),
-        tls=_tls(options) if parts.scheme == "rediss" else None,
+        login=login,
     )
 
 
-def _tls(options: BrokerOptions) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=options.tls_ca_file)
-    if options.tls_certificate_file is not None:
-        context.load_cert_chain(options.tls_certificate_file, options.tls_key_file)
-    return context
+def _split(url: str) -> tuple[SplitResult, int]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 6379
+    except ValueError:
+        raise ValueError(
+            "url: the broker's URL cannot be read; write it redis://user:password@host:port/database, and / ? # @ : % "
+            "in the password as %2F %3F %23 %40 %3A %25"
+        ) from None
+    if parts.scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("url: the broker's URL must start with redis://, rediss:// or unix://")
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise ValueError("url: the broker's URL has a / ? or # before its @; in a password write them %2F %3F %23")
+    return parts, port

@@ -9,18 +9,23 @@ import functools
 import re
 import zlib
 
-from broker.types import RequestRef
+from broker.types import Interval, RequestRef
 
 _LAYOUT = {
     "request": "req:%s",
     "log": "log:%s",
+    "story": "story:%s",
+    "recent": "recent",
     "queue": "q:%s:%s",
+    "waiting": "waiting:%s",
     "fair": "fair:%s",
     "fair_batch": "fair:%s:batch",
     "lease": "lease:%s",
     "bell": "bell:%s",
     "pool": "pool:%s",
     "tenant": "tenant:%s",
+    "quota": "quota:%s:%s:%s",
+    "usage": "usage:%s:%s:%s",
     "inbox": "in:%s",
     "control": "ctl:%s",
     "dead": "dead",
@@ -64,19 +69,34 @@ def log(shard: int, ref: RequestRef) -> str:
     return _key(shard, "log", member(ref))
 
 
+def story(shard: int, ref: RequestRef) -> str:
+    """List: what happened to a request, and when. Expires with its log."""
+    return _key(shard, "story", member(ref))
+
+
+def recent(shard: int) -> str:
+    """List: the requests that were admitted last, newest first. Capped."""
+    return _key(shard, "recent")
+
+
 @_cached
 def queue(shard: int, pool: str, tenant: str) -> str:
     """Sorted set: waiting requests of a tenant in a pool by priority, then arrival."""
     return _key(shard, "queue", _pool(pool), _name(tenant, "tenant"))
 
 
+def waiting(shard: int, pool: str) -> str:
+    """Sorted set: waiting requests of a pool by priority, then by when they began to wait."""
+    return _key(shard, "waiting", _pool(pool))
+
+
 def fair(shard: int, pool: str) -> str:
-    """Sorted set: tenants whose most urgent waiting request is interactive or standard, by virtual time."""
+    """Sorted set: tenants with interactive or standard requests waiting, by their virtual time for these."""
     return _key(shard, "fair", _pool(pool))
 
 
 def fair_batch(shard: int, pool: str) -> str:
-    """Sorted set: tenants with only batch requests waiting, by virtual time."""
+    """Sorted set: tenants with batch requests waiting, by their virtual time for these."""
     return _key(shard, "fair_batch", _pool(pool))
 
 
@@ -92,13 +112,32 @@ def bell(shard: int, pool: str) -> str:
 
 
 def pool(shard: int, pool: str) -> str:
-    """Hash: the pool's virtual clock, arrival sequence, and counters of waiting requests and of claims."""
+    """Hash: arrivals, claims, waiting tokens and the tenants' weights by class, virtual clocks, the rate."""
     return _key(shard, "pool", _pool(pool))
 
 
 def tenant(shard: int, tenant: str) -> str:
-    """Hash: reserved tokens, waiting, running, and `v:<pool>`, the virtual time in each pool."""
+    """Hash: the tenant's own account, and its virtual times, weight and waiting tokens in each pool."""
     return _key(shard, "tenant", _name(tenant, "tenant"))
+
+
+@_cached
+def account(key: str, model: str) -> str:
+    """How an account is named among those of its tenant; an empty part stands for all."""
+    return f"{key and _name(key, 'key')}:{model and _name(model, 'model')}"
+
+
+@_cached
+def account_hash(shard: int, tenant: str, key: str, model: str) -> str:
+    """Hash: waiting, running, reserved tokens and cost, buckets, spent in this day and month."""
+    if not key and not model:
+        return _key(shard, "tenant", _name(tenant, "tenant"))
+    return _key(shard, "quota", _name(tenant, "tenant"), *account(key, model).split(":"))
+
+
+def usage(shard: int, tenant: str, interval: Interval, number: int) -> str:
+    """Hash: what ended in one interval, counted from the epoch, by key, pool, task and metric. Expires."""
+    return _key(shard, "usage", _name(tenant, "tenant"), interval.value, str(number))
 
 
 def inbox(shard: int, router: str) -> str:
@@ -126,6 +165,11 @@ def worker_info(pool: str) -> str:
     return f"bl:{{workers}}:{_pool(pool)}:info"
 
 
+def directives(pool: str) -> str:
+    """Hash: what operators want of workers, by the worker's name."""
+    return f"bl:{{workers}}:{_pool(pool)}:directives"
+
+
 def document(name: str) -> str:
     """List: the versions of a document, newest first. One slot for the whole store."""
     return f"bl:{{documents}}:doc:{_path(name)}"
@@ -141,6 +185,11 @@ def document_changes() -> str:
     return "bl:{documents}:changes"
 
 
+def audit() -> str:
+    """Stream: changes that somebody made. Capped."""
+    return "bl:{documents}:audit"
+
+
 def counters(name: str) -> str:
     """Hash: counters that belong to a document."""
     return f"bl:{{documents}}:count:{_path(name)}"
@@ -154,6 +203,11 @@ def lua_layout() -> str:
         "local TAG = string.match(KEYS[1], '^bl:{[^}]+}:')\n"
         "local function key(name, ...) return TAG .. string.format(LAYOUT[name], ...) end\n"
     )
+
+
+def label(text: str, what: str) -> str:
+    """A name that becomes part of a field. Raises ValueError as for keys; may be empty."""
+    return text and _name(text, what)
 
 
 def _key(shard: int, name: str, *parts: str) -> str:

@@ -5,8 +5,10 @@ its own reply or its own error.
 """
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from broker.connection import Argument, Connection, Disconnected, Reply, ServerError, pack
 from broker.endpoint import Endpoint
@@ -22,6 +24,10 @@ _AWAY = frozenset(
 )
 
 
+OnRoundTrip: TypeAlias = Callable[[float, str], None]
+"""Takes the seconds of each round trip and the kind of what went wrong: empty, or of a small set."""
+
+
 @dataclass(slots=True, eq=False)
 class _Call:
     command: bytes
@@ -33,8 +39,15 @@ class _Call:
 class Pipeline:
     """Everything that is sent to one hash tag: one slot, so one node, so one connection."""
 
-    def __init__(self, endpoint: Endpoint, scripts: dict[str, Script], timeout_s: float) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        scripts: dict[str, Script],
+        timeout_s: float,
+        on_round_trip: OnRoundTrip | None = None,
+    ) -> None:
         self.endpoint = endpoint
+        self._on_round_trip = on_round_trip
         self._scripts = scripts
         self._timeout_s = timeout_s
         self._waiting: list[_Call] = []
@@ -116,6 +129,19 @@ class Pipeline:
                 call.answer.set_result(reply)
 
     async def _send(self, batch: list[_Call]) -> list[Reply]:
+        began, problem = time.perf_counter(), "closed"
+        try:
+            replies = await self._exchange(batch)
+            problem = next((_kind(reply) for reply in replies if isinstance(reply, ServerError)), "")
+            return replies
+        except Disconnected:
+            problem = "unavailable"
+            raise
+        finally:
+            if self._on_round_trip is not None:
+                self._on_round_trip(time.perf_counter() - began, problem)
+
+    async def _exchange(self, batch: list[_Call]) -> list[Reply]:
         until = batch[0].until
         if self._connection is None or self._connection.closed:
             self._connection = await Connection.open(self.endpoint, _seconds_left(until))
@@ -168,6 +194,11 @@ class Pipeline:
 
 def _seconds_left(until: float) -> float:
     return max(0.001, until - asyncio.get_running_loop().time())
+
+
+def _kind(error: ServerError) -> str:
+    """Its code where that is one of those known: what a script raises could say anything."""
+    return _code(error) if _code(error) in _AWAY else "ERR"
 
 
 def _code(error: ServerError) -> str:

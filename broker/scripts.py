@@ -43,6 +43,9 @@ def _constants(options: BrokerOptions) -> str:
         "DEAD_MAX": options.dead_letters_max,
         "INBOX_MAX": options.inbox_max,
         "BATCH_TURN": options.batch_turn,
+        "USAGE_MINUTE_MS": options.usage_minute_ms,
+        "USAGE_HOUR_MS": options.usage_hour_ms,
+        "USAGE_DAY_MS": options.usage_day_ms,
     }
     return "".join(f"local {name} = {value}\n" for name, value in values.items())
 

@@ -1,7 +1,11 @@
 """What goes into and comes out of the broker. Bodies are opaque bytes: the broker knows no protobuf."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
 class Priority(IntEnum):
@@ -133,6 +137,7 @@ class Claim:
     attempt: int  # 1 for the first worker
     chunks: tuple[bytes, ...]  # already logged by earlier attempts
     remaining_ms: int | None  # until the deadline
+    waited_ms: int  # since it last entered the queue
 
 
 class Held(Enum):
@@ -272,11 +277,29 @@ class AccountState:
 
 
 class Directive(Enum):
-    """What an operator wants a worker to do."""
+    """What an operator wants a worker to do. It outlives the worker's restarts."""
 
     SERVE = "serve"
     DRAIN = "drain"  # claim nothing; what runs goes on
     QUARANTINE = "quarantine"  # claim nothing, and give back what runs
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list, newest first."""
+
+    items: tuple[T, ...]  # may be few, or none, before the end: the work of one call is bounded
+    cursor: str  # `before_id` of the next page; empty: this was the last
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the audit log tells of a change to a document, beside who made it and which one."""
+
+    action: str  # the method, such as "PutPolicy"
+    tenant: str  # whose it is; empty: concerns all
+    before: str | None = None  # shown instead of the stored text, which may hold what nobody should see
+    after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +320,7 @@ class AuditEvent:
 class DeadLetter:
     """A request that failed on `max_attempts` workers. Its job is kept for a replay, and is not shown."""
 
+    letter_id: str  # orders the letters
     ref: RequestRef
     pool: str
     attempts: int
@@ -314,8 +338,9 @@ class WorkerInfo:
     profile: bytes
     slots: int
     running: int
-    draining: bool = False
+    draining: bool = False  # claims nothing, for whatever reason
     context_tokens: int = 0
+    quarantined: bool = False  # draining, and has given back what ran
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,8 +349,16 @@ class PoolState:
 
     pool: str
     workers: tuple[WorkerInfo, ...]
-    waiting: int
+    waiting_by_priority: Mapping[Priority, int]  # of every priority
+    oldest_ms_by_priority: Mapping[Priority, int]  # for how long the oldest has waited, this time; 0 when none waits
     running: int  # leases
+    waiting_tokens: int  # estimated prompt and output tokens of what waits
+    tokens_per_s: float | None  # of the same kind, measured while work waited; None: not known
+
+    @property
+    def waiting(self) -> int:
+        """Requests of all priorities."""
+        return sum(self.waiting_by_priority.values())
 
 
 class BrokerError(Exception):

@@ -2,7 +2,10 @@
 
 import asyncio
 import gc
+import os
+import secrets
 import signal
+import socket
 import sys
 
 import uvloop
@@ -11,35 +14,49 @@ from pydantic import ValidationError
 from router.config import Config, ConfigError, load_config
 from router.server import serve
 from router.settings import RouterSettings
+from telemetry.calls import RouterTelemetry
 from telemetry.logging import set_up_logging
+from telemetry.setup import TelemetryConfigError, set_up_telemetry
+from telemetry.tenants import TenantLabels
 
 
 def main() -> int:
     try:
         settings = RouterSettings.from_command_line()
         config = load_config(settings.config)
+        if config.identity.certificates and settings.tls_client_auth != "required":
+            raise ConfigError(f"{settings.config}: identity.certificates: needs the setting tls_client_auth=required")
     except ValidationError as error:
         for e in error.errors():
-            print(f"python -m router: {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}", file=sys.stderr)
+            path, text = ".".join(map(str, e["loc"])) or "settings", e["msg"].removeprefix("Value error, ")
+            print(f"python -m router: {path}: {text}", file=sys.stderr)
         return 2
     except ConfigError as error:
         print(f"python -m router: {error}", file=sys.stderr)
         return 2
     set_up_logging("router", level=settings.log_level, log_format=settings.log_format)
+    name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     try:
-        uvloop.run(_run(settings, config))
+        telemetry = set_up_telemetry("router", name)
+    except TelemetryConfigError as error:
+        print(f"python -m router: {error}", file=sys.stderr)
+        return 2
+    try:
+        uvloop.run(_run(settings, config, name, RouterTelemetry(telemetry, TenantLabels(config.telemetry.tenants))))
     except OSError as error:
         print(f"python -m router: {error}", file=sys.stderr)
         return 1
+    finally:
+        telemetry.close()
     return 0
 
 
-async def _run(settings: RouterSettings, config: Config) -> None:
+async def _run(settings: RouterSettings, config: Config, name: str, telemetry: RouterTelemetry) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with serve(settings, config):
+    async with serve(settings, config, name, telemetry):
         # What lives now lives to the end: the collector need not look at it again.
         gc.collect()
         gc.freeze()

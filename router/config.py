@@ -1,67 +1,65 @@
-"""Tenants, models and pools, from a YAML file. A bad file stops the start and names the path and the reason."""
+"""Models, pools and prices, and the tenants to start with, from a YAML file.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+A bad file stops the start and names the path and the reason.
+"""
+
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    StringConstraints,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from broker.types import Limits, Price
 from precision.decision import GateState
-from precision.policy import Policy
-from precision.policy.document import PolicyInvalid, read_policy
 from precision.profile import Precision
 from precision.tasks import Task
+from router.identity.config import IdentityConfig
+from router.seeds import LimitsConfig, Name, OperatorConfig, Part, TenantConfig
+from telemetry.tenants import MOST
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+# Of requests that a tenant may have waiting, and a pool, unless the file says otherwise: no queue is endless.
+_QUEUED_REQUESTS = 256
+_POOL_MAX_WAITING = 10_000
+_NANOS_A_TOKEN = 1000  # a currency unit for a million tokens is a thousand nanos for one
 
-
-class Scope(StrEnum):
-    """What a key may be used for."""
-
-    INFER = "infer"  # generate, resume, cancel
-    READ = "read"  # models, explanations, policies, gates
-    ADMIN = "admin"  # change the tenant's policy
-    OPERATE = "operate"  # change what concerns all tenants: gates
-
-
-@dataclass(frozen=True, slots=True)
-class Seed:
-    """A tenant's policy as the configuration has it."""
-
-    text: str
-    policy: Policy
+PerMillion = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 
 class ConfigError(Exception):
     """The file cannot be used; the message names each path and reason."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class PriceConfig(Part):
+    """Of a million tokens, in the currency, with at most 3 decimals: one token then costs whole nanos."""
+
+    prompt: PerMillion = 0.0
+    cached_prompt: PerMillion | None = None  # None: as prompt
+    output: PerMillion = 0.0
+
+    @field_validator("prompt", "cached_prompt", "output")
+    @classmethod
+    def _whole_nanos(cls, price: float | None) -> float | None:
+        if price is not None and abs(price * _NANOS_A_TOKEN - round(price * _NANOS_A_TOKEN)) > 1e-6:
+            raise ValueError(f"{price} has more than 3 decimals")
+        return price
+
+    @property
+    def price(self) -> Price:
+        cached = self.prompt if self.cached_prompt is None else self.cached_prompt
+        return Price(*(round(each * _NANOS_A_TOKEN) for each in (self.prompt, cached, self.output)))
 
 
-class PoolConfig(_Part):
+class PoolConfig(Part):
     """The workers that serve a model in one precision."""
 
     precision: Annotated[str, StringConstraints(pattern=r"^(FP4|FP8|BF16)$")]
+    price: PriceConfig = PriceConfig()
+    max_waiting: int = Field(default=_POOL_MAX_WAITING, ge=1)  # requests of all tenants together
 
 
-class ModelConfig(_Part):
+class ModelConfig(Part):
     """A logical model and the pools that serve it."""
 
     name: Name
@@ -89,92 +87,56 @@ class ModelConfig(_Part):
         """`model/precision` by precision."""
         return {Precision[p.precision]: f"{self.name}/{p.precision.lower()}" for p in self.pools}
 
+    @cached_property
+    def by_precision(self) -> Mapping[Precision, PoolConfig]:
+        return {Precision[pool.precision]: pool for pool in self.pools}
 
-class KeyConfig(_Part):
-    """An API key. Only its hash is kept: `printf %s "$KEY" | sha256sum`."""
-
-    name: Name
-    sha256: Sha256
-    scopes: frozenset[Scope] = frozenset((Scope.INFER, Scope.READ))
-
-    @field_validator("scopes")
-    @classmethod
-    def _no_operator(cls, scopes: frozenset[Scope]) -> frozenset[Scope]:
-        if Scope.OPERATE in scopes:
-            raise ValueError("a tenant's key cannot have the scope operate; list the key under operators")
-        return scopes
+    @cached_property
+    def prices(self) -> Mapping[Precision, Price]:
+        """Of one token in each pool."""
+        return {precision: pool.price.price for precision, pool in self.by_precision.items()}
 
 
-class OperatorConfig(_Part):
-    """A key of those who run the service: it belongs to no tenant, may manage all of them, and generates nothing."""
+class TelemetryConfig(Part):
+    """What is told of requests beyond what the environment says (docs/observability.md)."""
 
-    name: Name
-    sha256: Sha256
-
-
-class TenantConfig(_Part):
-    """Who may call, what for, and how its work is weighed.
-
-    The policy stands here or in a file of its own. It applies until a live one is put.
-    """
-
-    id: Name
-    keys: tuple[KeyConfig, ...] = Field(min_length=1)
-    weight: float = Field(default=1.0, gt=0, le=1000)  # share of a pool's tokens against other tenants' weights
-    models: tuple[Name, ...] | None = None  # None: all
-    max_waiting: int = Field(default=256, ge=1)  # requests that may wait in one pool
-    policy: Mapping[str, object] | None = None
-    policy_file: Path | None = None  # from the folder of this file
-
-    _seed: Seed = PrivateAttr()
-
-    def may_use(self, model: ModelConfig) -> bool:
-        return self.models is None or model.name in self.models
-
-    @property
-    def seed(self) -> Seed:
-        return self._seed
-
-    @model_validator(mode="after")
-    def _read_policy(self, info: ValidationInfo) -> "TenantConfig":
-        folder: Path = info.context["folder"] if info.context else Path()
-        if self.policy is not None and self.policy_file is not None:
-            raise ValueError("policy and policy_file exclude each other")
-        text = yaml.safe_dump(dict(self.policy), sort_keys=False) if self.policy else "{}\n"
-        if self.policy_file is not None:
-            path = folder / self.policy_file
-            try:
-                text = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"policy_file: {path} cannot be read: {error}") from None
-        try:
-            self._seed = Seed(text, read_policy(text, f"{self.id}-file"))
-        except PolicyInvalid as error:
-            where = "policy_file" if self.policy_file else "policy"
-            raise ValueError("; ".join(f"{where}: {fault}" for fault in error.faults)) from None
-        return self
+    # Those that metrics tell apart; all others share the label `other`, for the number of series is bounded.
+    tenants: tuple[Name, ...] = Field(default=(), max_length=MOST)
 
 
-class Config(_Part):
+class Defaults(Part):
+    """For tenants that set nothing else."""
+
+    limits: LimitsConfig = LimitsConfig()
+
+
+class Config(Part):
     """The whole file."""
 
     models: tuple[ModelConfig, ...] = Field(min_length=1)
-    tenants: tuple[TenantConfig, ...] = Field(min_length=1)
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = "USD"  # of prices and budgets
+    defaults: Defaults = Defaults()
+    tenants: tuple[TenantConfig, ...] = ()
     operators: tuple[OperatorConfig, ...] = ()
+    identity: IdentityConfig = IdentityConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         names = [model.name for model in self.models]
         _unique("models", names)
         _unique("tenants", [tenant.id for tenant in self.tenants])
+        _unique("operators", [operator.name for operator in self.operators])
         keys = [key.sha256 for tenant in self.tenants for key in tenant.keys]
         _unique("keys", keys + [operator.sha256 for operator in self.operators])
         for model in self.models:
             _unique(f"models.{model.name}.pools", [pool.precision for pool in model.pools])
         for tenant in self.tenants:
-            unknown = set(tenant.models or ()) - set(names)
-            if unknown:
-                raise ValueError(f"tenants.{tenant.id}.models: unknown: {', '.join(sorted(unknown))}")
+            _unique(f"tenants.{tenant.id}.keys", [key.name for key in tenant.keys])
+            _known(f"tenants.{tenant.id}.models", tenant.models, names)
+            _known(f"tenants.{tenant.id}.quota.model_limits", tenant.quota.model_limits, names)
+            for key in tenant.keys:
+                _known(f"tenants.{tenant.id}.keys.{key.name}.quota.model_limits", key.quota.model_limits, names)
         return self
 
     @cached_property
@@ -182,8 +144,18 @@ class Config(_Part):
         return {model.name: model for model in self.models}
 
     @cached_property
-    def tenants_by_id(self) -> Mapping[str, TenantConfig]:
-        return {tenant.id: tenant for tenant in self.tenants}
+    def pool_prices(self) -> Mapping[str, tuple[Price, Price]]:
+        """Of one token in each pool, and of the same token in FP8, by the pool's name."""
+        return {
+            model.pool_names[precision]: (price, model.prices.get(Precision.FP8, price))
+            for model in self.models
+            for precision, price in model.prices.items()
+        }
+
+    @cached_property
+    def default_limits(self) -> Limits:
+        """Of a tenant that sets none."""
+        return self.defaults.limits.settings.applied(Limits(queued_requests=_QUEUED_REQUESTS))
 
 
 def load_config(path: Path) -> Config:
@@ -209,6 +181,12 @@ def _unique(path: str, values: list[str]) -> None:
     for value in values:
         if values.count(value) > 1:
             raise ValueError(f"{path}: {value} is there twice")
+
+
+def _known(path: str, models: Iterable[str], known: list[str]) -> None:
+    unknown = set(models) - set(known)
+    if unknown:
+        raise ValueError(f"{path}: unknown: {', '.join(sorted(unknown))}")
 
 
 def _names(enum: type[Task] | type[GateState]) -> str:

@@ -6,7 +6,8 @@ the last good one stays; so does everything while the broker is away.
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
@@ -16,10 +17,17 @@ from broker.types import BrokerUnavailable
 
 _log = structlog.get_logger("bitlane.router")
 _PERIOD_S = 0.25
+_AT_ONCE = 1000  # documents that are asked for together: each has the broker's timeout
+_MOST_LINES = 20  # of documents that change together, in the log
 
 
 class Follower(Protocol):
     """Keeps the documents of one kind, the first part of their names."""
+
+    @property
+    def old_is_good(self) -> bool:
+        """Whether an older version stands in for one that cannot be read."""
+        ...
 
     def load(self, key: str, document: Document) -> None:
         """Takes a new version of `<kind>/<key>`. Raises ValueError, its text for the log, when it cannot be used."""
@@ -29,11 +37,17 @@ class Follower(Protocol):
 
 
 class DocumentWatch:
-    """Hands changed documents to the followers of their kind."""
+    """Hands changed documents to the followers of their kind.
 
-    def __init__(self, documents: Documents, followers: Mapping[str, Follower]) -> None:
+    `complete` is called when all that is stored was handed over. It may store what is missing, and says whether it did.
+    """
+
+    def __init__(
+        self, documents: Documents, followers: Mapping[str, Follower], complete: Callable[[], Awaitable[bool]]
+    ) -> None:
         self._documents = documents
         self._followers = followers
+        self._complete = complete
         self._seen = Revision()
         self._refreshing = asyncio.Lock()
 
@@ -45,16 +59,17 @@ class DocumentWatch:
         """
         # One at a time: an answer that is overtaken by a later one must not undo it.
         async with self._refreshing:
-            revision, names = await self._documents.changes(self._seen)
-            changed = await asyncio.gather(*(self._documents.get(name) for name in names))
-            if self._seen.store and revision.store != self._seen.store:
-                _log.error("documents.lost", hint="the store is another one; the configuration applies again")
-                for follower in self._followers.values():
-                    follower.reset()
-            for document in changed:
-                if document is not None and not self._load(document):
-                    await self._load_older(document)
-            self._seen = revision
+            await self._take_over()
+            while await self._complete():
+                await self._take_over()
+
+    async def catch_up(self) -> None:
+        """Takes over what changed, so that this router acts on a change before its author is answered.
+
+        While the broker is away that waits: the change is stored, and its author shall know.
+        """
+        with suppress(BrokerUnavailable):
+            await self.refresh()
 
     async def run(self) -> None:
         """Refreshes until cancelled."""
@@ -65,7 +80,24 @@ class DocumentWatch:
             except BrokerUnavailable:
                 continue  # the watch over the pools says so already
 
-    def _load(self, document: Document) -> bool:
+    async def _take_over(self) -> None:
+        revision, names = await self._documents.changes(self._seen)
+        changed: list[Document | None] = []
+        for first in range(0, len(names), _AT_ONCE):
+            some = names[first : first + _AT_ONCE]
+            changed += await asyncio.gather(*(self._documents.get(name) for name in some))
+        if self._seen.store and revision.store != self._seen.store:
+            _log.error("documents.lost", hint="the store is another one; the configuration applies again")
+            for follower in self._followers.values():
+                follower.reset()
+        for document in changed:
+            if document is not None and not self._load(document, quiet=len(changed) > _MOST_LINES):
+                await self._load_older(document)
+        if len(changed) > _MOST_LINES:
+            _log.info("documents.loaded", documents=len(changed))
+        self._seen = revision
+
+    def _load(self, document: Document, *, quiet: bool = False) -> bool:
         kind, _, key = document.name.partition("/")
         follower = self._followers.get(kind)
         if follower is None:
@@ -79,10 +111,11 @@ class DocumentWatch:
                 version=document.version,
                 author=document.author,
                 error=str(error)[:500],
-                hint="the last good version stays",
+                hint="the last good version stays" if follower.old_is_good else "it counts for nothing",
             )
-            return False
-        _log.info("document.loaded", name=document.name, version=document.version, author=document.author)
+            return not follower.old_is_good
+        if not quiet:
+            _log.info("document.loaded", name=document.name, version=document.version, author=document.author)
         return True
 
     async def _load_older(self, bad: Document) -> None:

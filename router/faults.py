@@ -33,6 +33,7 @@ class Fault(Exception):
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     violations: tuple[Violation, ...] = ()
     retry_after_s: float | None = None
+    retry_never: bool = False  # the same request can never succeed
     quota_subject: str = ""
 
     def status(self, request_id: str) -> status_pb2.Status:
@@ -82,6 +83,15 @@ def unauthenticated() -> Fault:
     )
 
 
+def tenant_suspended(tenant: str) -> Fault:
+    return Fault(
+        grpc.StatusCode.PERMISSION_DENIED,
+        "TENANT_SUSPENDED",
+        f"tenant {tenant} is suspended; ask those who run the service",
+        {"tenant": tenant},
+    )
+
+
 def no_tenant() -> Fault:
     """An operator's key where a tenant has to be named."""
     return invalid([Violation("tenant", "is empty; an operator's key belongs to no tenant, so name one")])
@@ -111,7 +121,7 @@ def etag_mismatch(current: str) -> Fault:
     return Fault(
         grpc.StatusCode.ABORTED,
         "ETAG_MISMATCH",
-        f"the policy has changed meanwhile: its etag is {current!r} now; get it, and put your change to that one",
+        f"it has changed meanwhile: its etag is {current!r} now; get it, and make your change to that version",
         {"current_etag": current},
     )
 
@@ -168,17 +178,6 @@ def request_id_taken(request_id: str) -> Fault:
         grpc.StatusCode.ALREADY_EXISTS,
         "REQUEST_ID_TAKEN",
         f"request {request_id!r} exists with another body; use a new request_id",
-    )
-
-
-def queue_full(tenant: str, pool: str, most: int) -> Fault:
-    return Fault(
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        "QUEUE_FULL",
-        f"{most} requests of this tenant wait in {pool} already, as many as may; try again later",
-        {"pool": pool},
-        retry_after_s=1.0,
-        quota_subject=f"tenant:{tenant}",
     )
 
 

@@ -12,11 +12,17 @@ _TOKENS_A_TURN = 5
 _EARLIER = 5  # messages that a follow-up may refer to, itself included
 
 
-def extract_features(request: pb.GenerateRequest, classify: Classifier, prompt_tokens: int | None = None) -> Features:
+def extract_features(
+    request: pb.GenerateRequest,
+    classify: Classifier,
+    ceiling: PriorityClass,
+    prompt_tokens: int,
+) -> Features:
     """Features of a valid request. The client's hint beats the classifier.
 
     Args:
-        prompt_tokens: where they are known, as in a replay; estimated by default.
+        ceiling: the most urgent class that the tenant's requests run in; more urgent wishes are lowered to it.
+        prompt_tokens: an estimate, or what is known, as in a replay.
     """
     turn = _last_user_turn(request)
     if request.task != pb.TASK_UNSPECIFIED:
@@ -28,15 +34,20 @@ def extract_features(request: pb.GenerateRequest, classify: Classifier, prompt_t
         task=guess.task,
         task_source=source,
         task_confidence=guess.confidence,
-        prompt_tokens=estimate_prompt_tokens(request) if prompt_tokens is None else prompt_tokens,
+        prompt_tokens=prompt_tokens,
         at_least=Precision(request.precision.at_least) if preference == "at_least" else None,
         pin=Precision(request.precision.pin) if preference == "pin" else None,
         risk=guess.risk,
         model=request.model,
         labels=request.labels,
-        priority=PriorityClass(request.priority or pb.PRIORITY_STANDARD),
+        priority=max(ceiling, wanted_priority(request)),
         language=guess_language(turn),
     )
+
+
+def wanted_priority(request: pb.GenerateRequest) -> PriorityClass:
+    """What the client asks for. A greater number is less urgent."""
+    return PriorityClass(request.priority or pb.PRIORITY_STANDARD)
 
 
 def estimate_prompt_tokens(request: pb.GenerateRequest) -> int:

@@ -2,6 +2,7 @@
 
 from bitlane.v1 import policy_pb2 as ppb
 from broker.documents import ANY, Documents
+from broker.types import Change
 from precision.decision import GateState
 from precision.tasks import Task
 from router.config import Config, ModelConfig
@@ -54,7 +55,9 @@ class GateDesk:
         gates: list[Gate] = []
         for digest in sorted(digests):
             key = GateKey(model.name, digest, task)
-            document = await self._documents.put(key.document, text, author=author, etag=ANY)
+            document = await self._documents.put(
+                key.document, text, author=author, etag=ANY, audit=Change("SetGate", "")
+            )
             gates.append(Gate(key, GateState(request.state), author, document.time_ms, request.evidence))
-        await self._watch.refresh()
+        await self._watch.catch_up()
         return ppb.SetGateResponse(gates=[gate_message(gate) for gate in gates])

@@ -59,6 +59,8 @@ def gate_text(state: GateState, evidence: str) -> str:
 class GateBook:
     """Every gate that was written. Follows the documents of kind `gate` (router.documents)."""
 
+    old_is_good = True
+
     def __init__(self, config: Config) -> None:
         self._models = config.models_by_name
         self._written: dict[GateKey, Gate] = {}
@@ -68,11 +70,15 @@ class GateBook:
         """State by task, over all checkpoints that the model's FP4 pool serves now; the most careful one counts."""
         view = self._views.get((model.name, digests))
         if view is None:
-            view = {task: self._state(model, digests, task) for task in Task}
+            view = self.current_states(model, digests)
             if len(self._views) > 256:  # checkpoints come and go
                 self._views.clear()
             self._views[model.name, digests] = view
         return view
+
+    def current_states(self, model: ModelConfig, digests: frozenset[str]) -> Mapping[Task, GateState]:
+        """The same, found anew: changes nothing, so that any thread may ask."""
+        return {task: self._state(model, digests, task) for task in Task}
 
     def gates(self, model: ModelConfig, digests: frozenset[str]) -> list[Gate]:
         """Every gate of these checkpoints, and of those that were ever written about."""

@@ -6,7 +6,8 @@ import secrets
 from bitlane.internal.v1 import job_pb2
 from bitlane.v1 import inference_pb2 as pb
 from precision.decision import Features
-from router.config import ModelConfig, TenantConfig
+from router.config import ModelConfig
+from router.directory.tenants import Tenant
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -19,10 +20,17 @@ def digest_of(request: pb.GenerateRequest) -> str:
     return hashlib.sha256(body.SerializeToString(deterministic=True)).hexdigest()
 
 
+def output_tokens(request: pb.GenerateRequest, model: ModelConfig, prompt_tokens: int) -> int:
+    """The most that a request may generate: what it says, or else a default that stays in the context."""
+    if request.sampling.HasField("max_tokens"):
+        return request.sampling.max_tokens
+    return max(1, min(DEFAULT_MAX_TOKENS, model.context_tokens - prompt_tokens))
+
+
 def make_job(
     request: pb.GenerateRequest,
     request_id: str,
-    tenant: TenantConfig,
+    tenant: Tenant,
     model: ModelConfig,
     features: Features,
     trace: tuple[str, str],
@@ -35,7 +43,7 @@ def make_job(
         prompt=request.prompt,
         messages=request.messages,
         sampling=request.sampling,
-        priority=request.priority or pb.PRIORITY_STANDARD,
+        priority=pb.Priority.ValueType(features.priority),
         conversation_id=request.conversation_id,
         traceparent=trace[0],
         tracestate=trace[1],
@@ -43,9 +51,7 @@ def make_job(
     if request.HasField("guided"):
         job.guided.CopyFrom(request.guided)
     sampling = job.sampling
-    if not sampling.HasField("max_tokens"):
-        room = model.context_tokens - features.prompt_tokens
-        sampling.max_tokens = max(1, min(DEFAULT_MAX_TOKENS, room))
+    sampling.max_tokens = output_tokens(request, model, features.prompt_tokens)
     if not sampling.HasField("temperature"):
         sampling.temperature = model.default_temperature
     if not sampling.HasField("top_p"):

@@ -1,20 +1,25 @@
 """The policy service: each RPC, thin over the documents and the pure parts of `precision.policy`."""
 
 import asyncio
+from itertools import takewhile
 
 from bitlane.v1 import policy_pb2 as ppb
 from broker.documents import ANY, Document, Documents, EtagMismatch
+from broker.types import Change
 from classifier import Classifier
 from precision.policy import Policy
 from precision.policy.diff import diff
 from precision.policy.document import PolicyInvalid, read_policy
 from precision.policy.lint import Setting, lint
 from precision.policy.reading import Fault as Finding
-from router.config import Config, ModelConfig, TenantConfig
+from router.config import Config, ModelConfig
+from router.directory.directory import Directory
+from router.directory.tenants import Tenant
 from router.documents import DocumentWatch
-from router.faults import Violation, etag_mismatch, invalid, no_tenant, unknown_tenant, unknown_version
+from router.faults import Violation, etag_mismatch, invalid, unknown_version
 from router.gate_desk import GateDesk
-from router.policies import POLICY, SHADOW
+from router.managed import managed_tenant
+from router.policies import DEFAULT_TEXT, POLICY, SHADOW
 from router.policy_convert import change_messages, count_message, finding_messages, version_message
 from router.policy_validation import check_note, check_rows
 from router.replay import replay
@@ -31,6 +36,7 @@ class PolicyService:
     def __init__(
         self,
         config: Config,
+        directory: Directory,
         rulebook: Rulebook,
         documents: Documents,
         watch: DocumentWatch,
@@ -39,6 +45,7 @@ class PolicyService:
         classify: Classifier,
     ) -> None:
         self._config = config
+        self._directory = directory
         self._rulebook = rulebook
         self._documents = documents
         self._watch = watch
@@ -72,7 +79,7 @@ class PolicyService:
         if violations:
             raise invalid(violations)
         async with self._replaying:
-            results = await replay(request.rows, old, new, models, self._rulebook, self._classify)
+            results = await replay(request.rows, old, new, tenant, models, self._rulebook, self._classify)
         return ppb.ReplayPolicyResponse(results=results)
 
     # The tenant's policy.
@@ -83,16 +90,20 @@ class PolicyService:
             document = await self._version(tenant, request.version)
         else:
             document = await self._documents.get(_policy(tenant))
-        if document is None:
-            seed = ppb.PolicyVersion(tenant=tenant.id, author="config", document=tenant.seed.text)
-            return ppb.GetPolicyResponse(policy=seed)
+        if document is None or not document.text:
+            # An earlier tenant of this id may have had one: the next put is then made from its end.
+            etag = document.etag if document else ""
+            default = ppb.PolicyVersion(tenant=tenant.id, etag=etag, document=DEFAULT_TEXT)
+            return ppb.GetPolicyResponse(policy=default)
         return ppb.GetPolicyResponse(policy=version_message(tenant.id, document, text=True))
 
     async def put_policy(self, request: ppb.PutPolicyRequest, call: Call) -> ppb.PutPolicyResponse:
         tenant = self._tenant(request.tenant, call)
         policy = self._read(request.document, "document")
         _check_note(request.note)
-        document = await self._put(_policy(tenant), request.document, call, request.etag, request.note)
+        document = await self._put(
+            _policy(tenant), request.document, call, request.etag, Change("PutPolicy", tenant.id), request.note
+        )
         return ppb.PutPolicyResponse(
             policy=version_message(tenant.id, document, text=False),
             warnings=finding_messages(self._warnings(policy, tenant)),
@@ -102,7 +113,7 @@ class PolicyService:
         self, request: ppb.ListPolicyVersionsRequest, call: Call
     ) -> ppb.ListPolicyVersionsResponse:
         tenant = self._tenant(request.tenant, call)
-        versions = await self._documents.versions(_policy(tenant))
+        versions = await self._versions(tenant)
         return ppb.ListPolicyVersionsResponse(
             versions=[version_message(tenant.id, document, text=False) for document in versions]
         )
@@ -112,7 +123,9 @@ class PolicyService:
         old = await self._version(tenant, request.version)
         self._read(old.text, "version")  # what was good under an older release may not be under this one
         note = f"rollback to {old.version}"
-        document = await self._put(_policy(tenant), old.text, call, request.etag or ANY, note)
+        document = await self._put(
+            _policy(tenant), old.text, call, request.etag or ANY, Change("RollbackPolicy", tenant.id), note
+        )
         return ppb.RollbackPolicyResponse(policy=version_message(tenant.id, document, text=False))
 
     # Its shadow.
@@ -133,7 +146,7 @@ class PolicyService:
     async def set_shadow_policy(self, request: ppb.SetShadowPolicyRequest, call: Call) -> ppb.SetShadowPolicyResponse:
         tenant = self._tenant(request.tenant, call)
         policy = self._read(request.document, "document")
-        document = await self._put(_shadow(tenant), request.document, call, ANY, "")
+        document = await self._put(_shadow(tenant), request.document, call, ANY, Change("SetShadowPolicy", tenant.id))
         return ppb.SetShadowPolicyResponse(
             shadow=version_message(tenant.id, document, text=False),
             warnings=finding_messages(self._warnings(policy, tenant)),
@@ -145,36 +158,25 @@ class PolicyService:
         tenant = self._tenant(request.tenant, call)
         document = await self._documents.get(_shadow(tenant))
         if document is not None and document.text:
-            await self._put(_shadow(tenant), "", call, ANY, "")
+            await self._put(_shadow(tenant), "", call, ANY, Change("ClearShadowPolicy", tenant.id))
         return ppb.ClearShadowPolicyResponse()
 
     # Gates concern all tenants.
 
     async def list_gates(self, request: ppb.ListGatesRequest, call: Call) -> ppb.ListGatesResponse:
-        return self._gates.list(request, self._models(call.caller.owner))
+        return self._gates.list(request, self._models(call.caller.tenant))
 
     async def set_gate(self, request: ppb.SetGateRequest, call: Call) -> ppb.SetGateResponse:
         return await self._gates.set(request, call.caller.name)
 
-    def _tenant(self, named: str, call: Call) -> TenantConfig:
-        """The tenant that is to be managed: the key's own, or the one that an operator names."""
-        owner = call.caller.owner
-        if owner is not None:
-            if named and named != owner.id:
-                raise unknown_tenant(named)
-            return owner
-        if not named:
-            raise no_tenant()
-        tenant = self._config.tenants_by_id.get(named)
-        if tenant is None:
-            raise unknown_tenant(named)
-        return tenant
+    def _tenant(self, named: str, call: Call) -> Tenant:
+        return managed_tenant(self._directory, call.caller, named)
 
-    def _models(self, tenant: TenantConfig | None) -> list[ModelConfig]:
+    def _models(self, tenant: Tenant | None) -> list[ModelConfig]:
         every = self._config.models
-        return [m for m in every if tenant is None or tenant.may_use(m)]
+        return [m for m in every if tenant is None or tenant.may_use(m.name)]
 
-    def _warnings(self, policy: Policy, tenant: TenantConfig) -> list[Finding]:
+    def _warnings(self, policy: Policy, tenant: Tenant) -> list[Finding]:
         settings = [
             Setting(model.name, self._rulebook.pools.views(model), self._rulebook.gate_states(model))
             for model in self._models(tenant)
@@ -191,30 +193,37 @@ class PolicyService:
         except PolicyInvalid as error:
             raise invalid([Violation(_path(field, fault.path), fault.reason) for fault in error.faults]) from None
 
-    def _read_or_acting(self, text: str, field: str, tenant: TenantConfig) -> Policy:
+    def _read_or_acting(self, text: str, field: str, tenant: Tenant) -> Policy:
         return self._read(text, field) if text else self._rulebook.policies.acting(tenant.id)
 
-    async def _version(self, tenant: TenantConfig, version: int) -> Document:
-        for document in await self._documents.versions(_policy(tenant)):
+    async def _version(self, tenant: Tenant, version: int) -> Document:
+        for document in await self._versions(tenant):
             if document.version == version:
                 return document
         raise unknown_version(version)
 
-    async def _put(self, name: str, text: str, call: Call, etag: str, note: str) -> Document:
+    async def _versions(self, tenant: Tenant) -> list[Document]:
+        """Newest first, and none of an earlier tenant with the same id: an empty text marks its end."""
+        versions = await self._documents.versions(_policy(tenant))
+        return list(takewhile(lambda document: document.text, versions))
+
+    async def _put(self, name: str, text: str, call: Call, etag: str, change: Change, note: str = "") -> Document:
         """Stores a document; this router acts on it before it answers, the others within a second."""
         try:
-            document = await self._documents.put(name, text, author=call.caller.name, etag=etag, note=note)
+            document = await self._documents.put(
+                name, text, author=call.caller.name, etag=etag, audit=change, note=note
+            )
         except EtagMismatch as error:
             raise etag_mismatch(error.current.etag if error.current else "") from None
-        await self._watch.refresh()
+        await self._watch.catch_up()
         return document
 
 
-def _policy(tenant: TenantConfig) -> str:
+def _policy(tenant: Tenant) -> str:
     return f"{POLICY}/{tenant.id}"
 
 
-def _shadow(tenant: TenantConfig) -> str:
+def _shadow(tenant: Tenant) -> str:
     return f"{SHADOW}/{tenant.id}"
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import structlog
@@ -27,6 +27,11 @@ class PoolWatch:
         self._names = [name for model in config.models for name in model.pool_names.values()]
         self._states: dict[str, PoolState] = {}
         self._profiles: dict[bytes, pb.Profile] = {}
+
+    @property
+    def states(self) -> Collection[PoolState]:
+        """What is known of each pool; replaced as a whole, never changed."""
+        return self._states.values()
 
     def views(self, model: ModelConfig) -> Mapping[Precision, PoolView]:
         """The model's pools, as the policy sees them; one that was never seen has no workers."""

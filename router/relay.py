@@ -49,9 +49,9 @@ class Reader:
         self._wake = asyncio.Event()
 
     @property
-    def has_ending(self) -> bool:
-        """Whether the request is known to have ended."""
-        return self._ending is not None
+    def ending(self) -> Ending | None:
+        """How the request ended, as soon as that is known."""
+        return self._ending
 
     def push_chunk(self, event: ChunkEvent) -> None:
         """From the inbox. What is not the next chunk, or does not fit, is left to the log."""

@@ -8,7 +8,8 @@ from bitlane.v1 import policy_pb2 as ppb
 from classifier import Classifier
 from precision.policy import Policy, decide
 from router.config import ModelConfig
-from router.features import extract_features
+from router.directory.tenants import Tenant
+from router.features import estimate_prompt_tokens, extract_features
 from router.policy_convert import outcome_message
 from router.rulebook import Rulebook
 
@@ -17,6 +18,7 @@ async def replay(
     rows: Sequence[ppb.ReplayRow],
     old: Policy,
     new: Policy,
+    tenant: Tenant,
     models: Mapping[str, ModelConfig],
     rulebook: Rulebook,
     classify: Classifier,
@@ -25,8 +27,9 @@ async def replay(
     results: list[ppb.ReplayResult] = []
     for row in rows:
         model = models[row.model]
-        known = row.prompt_tokens if row.HasField("prompt_tokens") else None
-        features = extract_features(request_of(row), classify, known)
+        request = request_of(row)
+        tokens = row.prompt_tokens if row.HasField("prompt_tokens") else estimate_prompt_tokens(request)
+        features = extract_features(request, classify, tenant.priority_ceiling, tokens)
         gates, pools = rulebook.gate_states(model), rulebook.pools.idle_views(model)
         results.append(
             ppb.ReplayResult(

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from precision.policy import Gates, Policy, Pools
-from router.config import ModelConfig, TenantConfig
+from router.config import ModelConfig
+from router.directory.tenants import Tenant
 from router.gates import GateBook
 from router.policies import PolicyBook
 from router.pools import PoolWatch
@@ -17,7 +18,7 @@ class Rulebook:
     gates: GateBook
     pools: PoolWatch
 
-    def for_decision(self, tenant: TenantConfig, model: ModelConfig) -> tuple[Policy, Gates, Pools]:
+    def for_decision(self, tenant: Tenant, model: ModelConfig) -> tuple[Policy, Gates, Pools]:
         return self.policies.acting(tenant.id), self.gate_states(model), self.pools.views(model)
 
     def gate_states(self, model: ModelConfig) -> Gates:

@@ -1,8 +1,23 @@
-"""What scope a key needs for each method. A served method that is missing here stops the start of the router."""
+"""What a key may be used for, and what scope each method needs. A method that is missing stops the router's start."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 
-from router.config import Scope
+
+class Scope(StrEnum):
+    """What a key may be used for."""
+
+    INFER = "infer"  # generate, resume, cancel
+    READ = "read"  # models, explanations, policies, gates, quotas, usage
+    ADMIN = "admin"  # manage the tenant's keys, policy and dead letters
+    OPERATE = "operate"  # manage the service: tenants, gates, pools and workers
+
+
+# An operator's key belongs to no tenant, so there is nobody for whom it could generate.
+OPERATOR_SCOPES = frozenset((Scope.READ, Scope.ADMIN, Scope.OPERATE))
+# Who is of a tenant never manages what concerns all tenants.
+TENANT_SCOPES = frozenset((Scope.INFER, Scope.READ, Scope.ADMIN))
+DEFAULT_SCOPES = frozenset((Scope.INFER, Scope.READ))
 
 SCOPES: Mapping[str, Mapping[str, Scope]] = {
     "bitlane.v1.InferenceService": {
@@ -12,6 +27,27 @@ SCOPES: Mapping[str, Mapping[str, Scope]] = {
         "Cancel": Scope.INFER,
         "Explain": Scope.READ,
         "ListModels": Scope.READ,
+    },
+    "bitlane.v1.AdminService": {
+        "CreateTenant": Scope.OPERATE,
+        "GetTenant": Scope.READ,
+        "ListTenants": Scope.READ,
+        "UpdateTenant": Scope.OPERATE,
+        "DeleteTenant": Scope.OPERATE,
+        "CreateApiKey": Scope.ADMIN,
+        "ListApiKeys": Scope.ADMIN,
+        "UpdateApiKey": Scope.ADMIN,
+        "RotateApiKey": Scope.ADMIN,
+        "RevokeApiKey": Scope.ADMIN,
+        "GetQuotaState": Scope.READ,
+        "GetUsage": Scope.READ,
+        "ListPools": Scope.OPERATE,
+        "ListWorkers": Scope.OPERATE,
+        "SetWorkerState": Scope.OPERATE,
+        "ListDeadLetters": Scope.ADMIN,
+        "ReplayDeadLetter": Scope.ADMIN,
+        "PurgeDeadLetter": Scope.ADMIN,
+        "ListAuditEvents": Scope.ADMIN,
     },
     "bitlane.v1.PolicyService": {
         "ValidatePolicy": Scope.READ,

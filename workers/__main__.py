@@ -13,8 +13,13 @@ import uvloop
 from pydantic import ValidationError
 
 from broker.client import Broker
+from telemetry.attempts import WorkerTelemetry
+from telemetry.environment import TelemetrySettings
+from telemetry.log_settings import LogSettings, follow_log_settings
 from telemetry.logging import set_up_logging
+from telemetry.setup import Telemetry, TelemetryConfigError, set_up_telemetry
 from workers.attest import ProfileMismatchError, attest
+from workers.convert import profile_attributes
 from workers.engine import EngineDead
 from workers.engines.registry import EngineOptionsError, make_engine
 from workers.settings import WorkerSettings
@@ -30,8 +35,9 @@ def main() -> int:
         return 2
     set_up_logging("worker", level=settings.log_level, log_format=settings.log_format)
     try:
+        TelemetrySettings.read(os.environ)  # a bad one is told before the model is loaded
         uvloop.run(_run(settings))
-    except (EngineOptionsError, ProfileMismatchError) as error:
+    except (EngineOptionsError, ProfileMismatchError, TelemetryConfigError) as error:
         print(f"python -m workers: {error}", file=sys.stderr)
         return 2
     except EngineDead:
@@ -49,6 +55,8 @@ async def _run(settings: WorkerSettings) -> None:
     log.info("engine.loading", engine=settings.engine, pool=settings.pool)
     loading = asyncio.create_task(engine.start())
     stopped = asyncio.create_task(stop.wait())
+    following = asyncio.create_task(_follow_log_settings(settings))
+    telemetry: Telemetry | None = None
     await asyncio.wait([loading, stopped], return_when=asyncio.FIRST_COMPLETED)
     try:
         if not loading.done():
@@ -58,13 +66,25 @@ async def _run(settings: WorkerSettings) -> None:
         attest(engine.profile, settings.pool, settings.precision)
         name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         options = replace(settings.broker_options(), lease_ms=settings.lease_ms, max_attempts=settings.max_attempts)
-        async with Broker(options) as broker:
-            worker = Worker(broker, engine, WorkerOptions(name, settings.pool, settings.flush_ms, settings.drain_s))
+        telemetry = set_up_telemetry("worker", name, profile_attributes(engine.profile, settings.pool))
+        observer = WorkerTelemetry(telemetry, worker=name, pool=settings.pool, engine=engine.profile.engine)
+        async with Broker(options, on_round_trip=observer.round_trip) as broker:
+            worker = Worker(
+                broker, engine, WorkerOptions(name, settings.pool, settings.flush_ms, settings.drain_s), observer
+            )
             stopped.add_done_callback(lambda _: worker.stop())
             await worker.run()
     finally:
         stopped.cancel()
+        following.cancel()
         await engine.close()
+        if telemetry is not None:
+            await asyncio.to_thread(telemetry.close)
+
+
+async def _follow_log_settings(settings: WorkerSettings) -> None:
+    if settings.log_settings_file is not None:
+        await follow_log_settings(settings.log_settings_file, LogSettings(settings.log_level))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,16 @@
 """Protobuf at the edge: the one place where a worker turns jobs, chunks and profiles from and into messages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from google.protobuf.message import DecodeError
 
 from bitlane.internal.v1 import job_pb2
 from bitlane.v1 import inference_pb2 as pb
+from broker.types import Claim
 from precision.profile import ComputePath, Profile
+from telemetry.attempts import Claimed
+from telemetry.attributes import ResourceAttributes
+from telemetry.context import TraceContext
 from workers.engine import Generated, Job, Message, Sampling, TokenLogprobs
 
 _ROLES = {pb.ROLE_SYSTEM: "system", pb.ROLE_USER: "user", pb.ROLE_ASSISTANT: "assistant"}
@@ -15,7 +21,35 @@ _COMPUTE_PATHS = {
 }
 
 
-def job_from_bytes(job_id: str, data: bytes, chunks: Sequence[bytes]) -> Job:
+_PRIORITIES = {
+    pb.PRIORITY_INTERACTIVE: "interactive",
+    pb.PRIORITY_STANDARD: "standard",
+    pb.PRIORITY_BATCH: "batch",
+}
+
+
+def told_of(claim: Claim) -> tuple[TraceContext, Claimed]:
+    """What telemetry tells of a claimed request, and the trace it belongs to; little of a job that cannot be read."""
+    try:
+        message = job_pb2.Job.FromString(claim.job)
+        inherited_tokens = sum(len(job_pb2.Chunk.FromString(chunk).token_ids) for chunk in claim.chunks)
+    except DecodeError:
+        message, inherited_tokens = job_pb2.Job(), 0
+    claimed = Claimed(
+        request_id=claim.lease.ref.request_id,
+        tenant=claim.lease.ref.tenant,
+        model=message.model,
+        operation="chat" if message.messages else "text_completion",
+        priority=_PRIORITIES.get(message.priority, "standard"),
+        epoch=claim.lease.epoch,
+        attempt=claim.attempt,
+        waited_s=claim.waited_ms / 1000,
+        inherited_tokens=inherited_tokens,
+    )
+    return TraceContext(message.traceparent, message.tracestate), claimed
+
+
+def job_from_bytes(job_id: str, data: bytes, chunks: Sequence[bytes], trace_headers: Mapping[str, str]) -> Job:
     """A claimed job, with what earlier attempts logged.
 
     Raises:
@@ -43,6 +77,7 @@ def job_from_bytes(job_id: str, data: bytes, chunks: Sequence[bytes]) -> Job:
             text="".join(chunk.text for chunk in logged),
         ),
         guided=None if guide is None else (guide, getattr(message.guided, guide)),
+        trace_headers=trace_headers,
     )
 
 
@@ -72,3 +107,20 @@ def profile_to_bytes(profile: Profile) -> bytes:
         gpu=profile.gpu,
         sm=profile.sm,
     ).SerializeToString()
+
+
+def profile_attributes(profile: Profile, pool: str) -> ResourceAttributes:
+    """What a worker's telemetry says of its engine; unknown parts are empty, and are left out."""
+    return {
+        "bitlane.pool": pool,
+        "bitlane.precision": profile.precision.name,
+        "bitlane.profile.weight_format": profile.weight_format,
+        "bitlane.profile.activation_format": profile.activation_format,
+        "bitlane.profile.kv_cache_format": profile.kv_cache_format,
+        "bitlane.profile.compute_path": profile.compute_path.value,
+        "bitlane.profile.checkpoint_digest": profile.checkpoint_digest,
+        "bitlane.profile.engine": profile.engine,
+        "bitlane.profile.engine_version": profile.engine_version,
+        "bitlane.gpu.name": profile.gpu,
+        "bitlane.gpu.sm": profile.sm,
+    }

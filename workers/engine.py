@@ -1,6 +1,6 @@
 """The contract between the worker loop and an engine."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -73,6 +73,7 @@ class Job:
     """One request, as an engine sees it. Exactly one of `prompt` and `messages` is set.
 
     `id` is unique among the running jobs of a worker. `guided` is a (kind, text) pair, kind json_schema or regex.
+    `trace_headers` carry the trace on to an engine that takes it (W3C: traceparent, tracestate).
     """
 
     id: str
@@ -81,6 +82,7 @@ class Job:
     messages: Sequence[Message] = ()
     generated: Generated = field(default_factory=Generated)
     guided: tuple[str, str] | None = None
+    trace_headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class JobRejected(Exception):

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 
 from broker.client import Broker
 from broker.types import BrokerUnavailable, Claim, Held, Outcome, Usage
+from telemetry.attempts import FAILED, LOST, RELEASED, Attempt
 from workers.convert import chunk_to_bytes
 from workers.engine import Delta, TokenLogprobs
+
+# A request that is ended so close to its deadline met it; whoever ends it does not say why.
+_CLOSE_S = 0.05
 
 
 @dataclass(slots=True)
@@ -30,12 +34,16 @@ class Run:
     newer tokens: so the broker can tell a repeat from a second chunk.
     """
 
-    def __init__(self, broker: Broker, claim: Claim, logged_tokens: int) -> None:
+    def __init__(self, broker: Broker, claim: Claim, logged_tokens: int, told: Attempt) -> None:
+        """`told` is told how the attempt goes."""
         self.lease = claim.lease
         self.attempt = claim.attempt
         self.held = Held.YES
         self.renewed_at = asyncio.get_running_loop().time()  # loop time at which we surely held the lease
         self._broker = broker
+        self._told = told
+        self._deadline = None if claim.remaining_ms is None else self.renewed_at + claim.remaining_ms / 1000
+        self._generated_tokens = 0
         self._output_tokens = logged_tokens  # in the log, with those of earlier attempts
         self._prompt_tokens = 0
         self._cached_prompt_tokens = 0
@@ -55,6 +63,9 @@ class Run:
 
     def add(self, delta: Delta) -> None:
         """Takes what the engine yielded."""
+        if delta.token_ids or delta.text:
+            self._told.first_token()
+        self._generated_tokens += len(delta.token_ids)
         if delta.text:
             self._pending.text.append(delta.text)
         self._pending.token_ids.extend(delta.token_ids)
@@ -92,13 +103,38 @@ class Run:
             self.held = await self._until_answered(
                 lambda: self._broker.finish(self.lease, self._next_index, chunk, tokens, outcome, detail, usage)
             )
+            if self.held is Held.YES:
+                self.tell_end(outcome.value)
 
     async def release(self, *, failed: bool, detail: str = "") -> None:
         """Gives the request back; what is pending is dropped, for the next worker computes it again."""
         async with self._lock:
             if self.held is Held.YES:
+                self.tell_end(FAILED if failed else RELEASED)
                 await self._until_answered(lambda: self._broker.release(self.lease, failed, detail))
                 self.held = Held.FENCED
+
+    def lose(self) -> None:
+        """Takes note that the request is another attempt's."""
+        self.held = Held.FENCED
+
+    def tell_end(self, outcome: str, error: str = "") -> None:
+        """Tells telemetry how the attempt ended; only the first time counts. `error` is the class of an exception."""
+        self._told.end(
+            outcome,
+            prompt_tokens=self._prompt_tokens,
+            cached_prompt_tokens=self._cached_prompt_tokens,
+            generated_tokens=self._generated_tokens,
+            error=error,
+        )
+
+    def tell_if_taken_away(self) -> None:
+        """Tells the end of an attempt whose request was ended by somebody else, or is another attempt's."""
+        if self.held is Held.FENCED:
+            self.tell_end(LOST)
+        elif self.held is Held.ENDED:
+            late = self._deadline is not None and asyncio.get_running_loop().time() > self._deadline - _CLOSE_S
+            self.tell_end((Outcome.DEADLINE if late else Outcome.CANCELLED).value)
 
     def _take(self) -> tuple[bytes, int]:
         pending, self._pending = self._pending, _Pending()
@@ -114,5 +150,7 @@ class Run:
                 await asyncio.sleep(delay * random.uniform(0.5, 1.5))
                 delay = min(1.0, delay * 2)
             else:
+                if held is Held.FENCED:
+                    self._told.fenced()
                 self.renewed_at = asyncio.get_running_loop().time()
                 return held

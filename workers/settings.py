@@ -1,5 +1,6 @@
 """A worker's settings: BITLANE_WORKER_* in the environment, or the flags of `python -m workers`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
@@ -44,6 +45,9 @@ class WorkerSettings(BrokerSettings):
     max_attempts: int = Field(default=3, ge=1, description="failed attempts before a request is dead-lettered")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: LogFormat = "auto"
+    log_settings_file: Path | None = Field(
+        default=None, description='JSON file that may say {"level": ..., "request_share": 0 to 1}; followed at run time'
+    )
 
     @classmethod
     def from_command_line(cls) -> "WorkerSettings":

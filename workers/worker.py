@@ -10,8 +10,9 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from broker.client import Broker
-from broker.types import BrokerUnavailable, Claim, Held, Outcome, RequestRef, WorkerInfo
-from workers.convert import job_from_bytes, profile_to_bytes
+from broker.types import BrokerUnavailable, Claim, Directive, Held, Outcome, RequestRef, WorkerInfo
+from telemetry.attempts import FAILED, WorkerTelemetry
+from workers.convert import job_from_bytes, profile_to_bytes, told_of
 from workers.engine import Engine, EngineDead, FinishReason, Job, JobRejected
 from workers.run import Run
 
@@ -45,24 +46,30 @@ class _Serving:
 class Worker:
     """Serves one pool with one started engine until it is stopped or the engine dies."""
 
-    def __init__(self, broker: Broker, engine: Engine, options: WorkerOptions) -> None:
+    def __init__(self, broker: Broker, engine: Engine, options: WorkerOptions, telemetry: WorkerTelemetry) -> None:
         self._broker = broker
         self._engine = engine
         self._options = options
+        self._telemetry = telemetry
+        telemetry.slots.observe(lambda: [(engine.slots, (options.pool,))])
+        telemetry.slots_used.observe(lambda: [(len(self._serving), (options.pool,))])
         self._profile = profile_to_bytes(engine.profile)
         self._lease_s = broker.options.lease_ms / 1000
         self._serving: dict[RequestRef, _Serving] = {}
         self._writes: set[asyncio.Task[None]] = set()
-        self._slot_free = asyncio.Event()
-        self._slot_free.set()
         self._tokens_wait = asyncio.Event()
-        self._stopping = asyncio.Event()
         self._engine_lost: EngineDead | None = None
+        self._stopping = False
+        self._directive: Directive | None = None  # what operators want; None: not known yet
+        # These follow from the state, by `_note`.
+        self._may_claim = asyncio.Event()  # or has to stop
+        self._pausing = asyncio.Event()
+        self._has_to_empty = asyncio.Event()
 
     def stop(self) -> None:
         """Claims no more; `run` returns when the running requests are done or handed back."""
-        self._stopping.set()
-        self._slot_free.set()
+        self._stopping = True
+        self._note()
 
     async def run(self) -> None:
         """Works until stopped.
@@ -78,8 +85,10 @@ class Worker:
                 self._renew,
                 self._heartbeat,
                 self._obey_endings,
+                self._empty,
                 self._reclaim,
                 self._watch_engine,
+                self._telemetry.watch_event_loop,
             )
         ]
         try:
@@ -100,8 +109,8 @@ class Worker:
         """Takes work for free slots only: what waits, waits in the fair queue."""
         pool, name = self._options.pool, self._options.name
         while True:
-            await self._slot_free.wait()
-            if self._stopping.is_set():
+            await self._may_claim.wait()
+            if self._stopping:
                 return
             free = self._engine.slots - len(self._serving)
             try:
@@ -109,7 +118,7 @@ class Worker:
                 for claim in claims:
                     self._start(claim)
                 if not claims:
-                    await self._unless_stopped(self._broker.wait_for_work(pool, _WAIT_S))
+                    await self._unless_pausing(self._broker.wait_for_work(pool, _WAIT_S))
             except BrokerUnavailable:
                 await asyncio.sleep(random.uniform(0.1, 0.5))
 
@@ -118,30 +127,47 @@ class Worker:
         former = self._serving.get(ref)
         if former is not None:
             # Our own former lease of it ran out: what still runs under that is fenced.
+            former.run.lose()
             former.task.cancel()
+        attempt = self._telemetry.attempt(*told_of(claim))
+        job_id = f"{ref.tenant}/{ref.request_id}/{claim.lease.epoch}"
         try:
-            job = job_from_bytes(f"{ref.tenant}/{ref.request_id}/{claim.lease.epoch}", claim.job, claim.chunks)
+            job = job_from_bytes(job_id, claim.job, claim.chunks, attempt.call_engine())
         except (DecodeError, KeyError) as error:
             _log.error("job.unreadable", tenant=ref.tenant, request_id=ref.request_id, error=type(error).__name__)
             job = None
-        run = Run(self._broker, claim, len(job.generated.token_ids) if job else 0)
+        run = Run(self._broker, claim, len(job.generated.token_ids) if job else 0, attempt)
         task = asyncio.create_task(self._serve(run, job, claim.remaining_ms), name="serve")
         self._serving[ref] = _Serving(run, task)
         task.add_done_callback(lambda _: self._leave_slot(run))
-        if len(self._serving) >= self._engine.slots:
-            self._slot_free.clear()
+        self._note()
 
     def _leave_slot(self, run: Run) -> None:
+        run.tell_if_taken_away()
         serving = self._serving.get(run.lease.ref)
         if serving is not None and serving.run is run:
             del self._serving[run.lease.ref]
-        if len(self._serving) < self._engine.slots:
-            self._slot_free.set()
+        self._note()
+
+    def _note(self) -> None:
+        """Wakes and holds back who waits for a change of the state."""
+        serves = self._directive is Directive.SERVE
+        quarantined = self._directive is Directive.QUARANTINE
+        for event, holds in (
+            (self._may_claim, self._stopping or (serves and len(self._serving) < self._engine.slots)),
+            (self._pausing, self._stopping or not serves),
+            (self._has_to_empty, quarantined and bool(self._serving)),
+        ):
+            if holds:
+                event.set()
+            else:
+                event.clear()
 
     async def _serve(self, run: Run, job: Job | None, remaining_ms: int | None) -> None:
         """Generates one reply into the token log and ends the request, or gives it back."""
         try:
             if job is None:
+                run.tell_end(FAILED, "JobUnreadable")
                 await run.release(failed=True, detail="the job cannot be read")
                 return
             async with asyncio.timeout(None if remaining_ms is None else remaining_ms / 1000):
@@ -155,6 +181,7 @@ class Worker:
             await run.finish(Outcome.REJECTED, str(rejected))
         except EngineDead as dead:
             self._engine_lost = dead
+            run.tell_end(FAILED, type(dead).__name__)
             await run.release(failed=True, detail="the engine died")
             self.stop()
         except Exception as error:
@@ -164,6 +191,7 @@ class Worker:
             _log.warning(
                 "attempt.failed", tenant=ref.tenant, request_id=ref.request_id, attempt=run.attempt, error=kind
             )
+            run.tell_end(FAILED, kind)
             await run.release(failed=True, detail=kind)
 
     async def _generate(self, run: Run, job: Job) -> None:
@@ -226,25 +254,39 @@ class Worker:
                     serving.run.held = Held.ENDED
                     serving.task.cancel()
 
+    async def _empty(self) -> None:
+        """Hands back what runs in quarantine, and what a claim brings that was under way."""
+        while True:
+            await self._has_to_empty.wait()
+            await self._hand_back(failed=False)
+
     async def _heartbeat(self) -> None:
-        """Keeps the worker in its pool's registry."""
+        """Keeps the worker in its pool's registry, and learns what operators want of it."""
         ready = False
         while True:
+            said = self._directive
             try:
-                await self._broker.register(
+                directive = await self._broker.register(
                     WorkerInfo(
                         worker=self._options.name,
                         pool=self._options.pool,
                         profile=self._profile,
                         slots=self._engine.slots,
                         running=len(self._serving),
-                        draining=self._stopping.is_set(),
+                        draining=self._pausing.is_set(),
                         context_tokens=self._engine.context_tokens,
+                        quarantined=said is Directive.QUARANTINE,
                     )
                 )
             except BrokerUnavailable as error:
                 _log.warning("broker.away", error=str(error))
             else:
+                if directive is not said:
+                    if said is not None or directive is not Directive.SERVE:
+                        _log.info("worker.directed", worker=self._options.name, directive=directive.value)
+                    self._directive = directive
+                    self._note()
+                    continue  # to say at once what it does now
                 if not ready:
                     _log.info("worker.ready", worker=self._options.name, pool=self._options.pool)
                 ready = True
@@ -256,12 +298,14 @@ class Worker:
             await asyncio.sleep(min(_RECLAIM_S, self._lease_s / 4) * random.uniform(0.5, 1.5))
             try:
                 for reclaimed in await self._broker.reclaim(self._options.pool):
+                    outcome = reclaimed.outcome.value if reclaimed.outcome else "waiting"
+                    self._telemetry.lease_lost(outcome)
                     _log.warning(
                         "lease.reclaimed",
                         tenant=reclaimed.ref.tenant,
                         request_id=reclaimed.ref.request_id,
                         worker=reclaimed.worker,
-                        outcome=reclaimed.outcome.value if reclaimed.outcome else "waiting",
+                        outcome=outcome,
                     )
             except BrokerUnavailable:
                 continue  # the heartbeat says so already
@@ -285,12 +329,16 @@ class Worker:
         _log.info("worker.draining", worker=self._options.name, running=len(self._serving), seconds=drain_s)
         if self._serving:
             await asyncio.wait([serving.task for serving in self._serving.values()], timeout=drain_s)
+        await self._hand_back(failed=bool(self._engine_lost))
+        await asyncio.gather(*self._writes, return_exceptions=True)
+
+    async def _hand_back(self, *, failed: bool) -> None:
+        """Stops all running requests and gives them back to the queue."""
         left = list(self._serving.values())
         for serving in left:
             serving.task.cancel()
         await asyncio.gather(*(serving.task for serving in left), return_exceptions=True)
-        await asyncio.gather(*(serving.run.release(failed=bool(self._engine_lost)) for serving in left))
-        await asyncio.gather(*self._writes, return_exceptions=True)
+        await asyncio.gather(*(serving.run.release(failed=failed) for serving in left))
 
     async def _sign_off(self) -> None:
         try:
@@ -299,15 +347,15 @@ class Worker:
             return  # the registry forgets us by itself
         _log.info("worker.stopped", worker=self._options.name)
 
-    async def _unless_stopped(self, work: Awaitable[object]) -> None:
-        """Waits for the work, but no longer than until `stop`."""
+    async def _unless_pausing(self, work: Awaitable[object]) -> None:
+        """Waits for the work, but no longer than until the worker has to stop or pause."""
         working = asyncio.ensure_future(work)
-        stopped = asyncio.create_task(self._stopping.wait())
+        pausing = asyncio.create_task(self._pausing.wait())
         try:
-            await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([working, pausing], return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 working.result()
         finally:
-            for task in (working, stopped):
+            for task in (working, pausing):
                 task.cancel()
-            await asyncio.gather(working, stopped, return_exceptions=True)
+            await asyncio.gather(working, pausing, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The command line: chat, generate, explain, models, cancel, resume, policy, gates.
+"""The command line: chat, generate, explain, models, cancel, resume, policy, gates, admin.
 
 Exit codes: 0 done, 1 the server said no, 2 wrong usage, 130 Ctrl-C.
 """

@@ -32,19 +32,32 @@ _OPTIONS = (
 
 
 def connect(arguments: Namespace) -> Client:
-    tls = getattr(arguments, "tls", None)
-    if (ca := getattr(arguments, "ca", None)) is not None:
-        try:
-            tls = Tls(root_certificates=Path(ca).read_bytes())
-        except OSError as error:
-            raise ConfigError(f"cannot read {ca}: {error.strerror}") from None
     return Client(
         getattr(arguments, "target", None),
         api_key=getattr(arguments, "api_key", None),
-        tls=tls,
+        tls=_tls(arguments),
         insecure=getattr(arguments, "insecure", False),
         timeout=getattr(arguments, "timeout", defaults.TIMEOUT),
     )
+
+
+def _tls(arguments: Namespace) -> bool | Tls | None:
+    ca, certificate, key = (_read(arguments, name) for name in ("ca", "cert", "cert_key"))
+    if (certificate is None) != (key is None):
+        raise ConfigError("--cert and --cert-key go together")
+    if ca is None and certificate is None:
+        return getattr(arguments, "tls", None)
+    return Tls(root_certificates=ca, certificate_chain=certificate, private_key=key)
+
+
+def _read(arguments: Namespace, name: str) -> bytes | None:
+    path: str | None = getattr(arguments, name, None)
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
 
 
 def options(arguments: Namespace) -> Options:
@@ -105,6 +118,10 @@ def run(arguments: Namespace, terminal: Terminal) -> bool:
                 from bitlane.cli.policy import gates  # noqa: PLC0415
 
                 gates(client, arguments, terminal)
+            case "admin":
+                from bitlane.cli.admin import admin  # noqa: PLC0415  # few need it
+
+                return admin(client, arguments, terminal)
             case unknown:
                 raise AssertionError(f"the parser let {unknown!r} through")
     return True

@@ -2,14 +2,14 @@
 
 import argparse
 import math
+import sys
 from collections.abc import Sequence
 from typing import get_args
 
+from bitlane.cli.grammar import RAW, commands
 from bitlane.cli.policy_parser import add_policy_commands
 from bitlane.types import PrecisionName, PriorityName, TaskName
 from bitlane.version import read_version
-
-_RAW = argparse.RawDescriptionHelpFormatter
 
 
 def _seconds(text: str) -> float:
@@ -46,6 +46,8 @@ def _connection() -> argparse.ArgumentParser:
     group.add_argument("--timeout", metavar="S", type=_seconds, help="seconds for the whole reply; default 600")
     group.add_argument("--tls", action="store_true", help="use TLS; the default beyond this machine")
     group.add_argument("--ca", metavar="FILE", help="authorities to trust, PEM; implies --tls")
+    group.add_argument("--cert", metavar="FILE", help="certificate to show, PEM; with --cert-key; implies --tls")
+    group.add_argument("--cert-key", metavar="FILE", help="its private key, PEM")
     group.add_argument(
         "--insecure", action="store_true", help="plaintext to another machine: shows key and prompts to the network"
     )
@@ -84,8 +86,8 @@ def _output() -> argparse.ArgumentParser:
     return parser
 
 
-def build() -> argparse.ArgumentParser:
-    """The parser of everything."""
+def build(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of everything that these arguments can mean."""
     connection, request, output = _connection(), _request(), _output()
     parser = argparse.ArgumentParser(
         prog="bitlane",
@@ -95,24 +97,11 @@ def build() -> argparse.ArgumentParser:
             "example:\n  bitlane generate 'Write a haiku about rain.'\n\n"
             "exit codes: 0 done, 1 the server said no, 2 wrong usage, 130 Ctrl-C"
         ),
-        formatter_class=_RAW,
+        formatter_class=RAW,
         parents=[connection, request],
     )
     parser.add_argument("--version", action="version", version=f"bitlane {read_version()}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="bitlane")
-
-    def command(
-        name: str, words: str, summary: str, example: str, *parents: argparse.ArgumentParser
-    ) -> argparse.ArgumentParser:
-        return commands.add_parser(
-            name,
-            usage=f"bitlane {name} [options]{words}",
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=f"example:\n  {example}",
-            formatter_class=_RAW,
-            parents=[connection, *parents],
-        )
+    command = commands(parser, "command", "COMMAND", [connection])
 
     command(
         "chat", "", "talk, turn by turn; Ctrl-C stops a reply, Ctrl-D leaves", "bitlane chat --at-least fp8", request
@@ -157,9 +146,22 @@ def build() -> argparse.ArgumentParser:
     resume.add_argument("request_id", metavar="ID")
     resume.add_argument("--from", dest="next_index", metavar="N", type=int, default=0, help="first chunk; default 0")
     add_policy_commands(command, connection, output)
+
+    admin = command(
+        "admin",
+        " COMMAND ...",
+        "manage tenants, keys, quotas, workers; see usage, dead letters, the audit log",
+        "bitlane admin tenants list\n  bitlane admin usage --since 30d --by tenant,precision",
+    )
+    # Its many commands take as long to build as all the others.
+    if "admin" in argv:
+        from bitlane.cli.admin_parser import add_admin_commands  # noqa: PLC0415
+
+        add_admin_commands(admin, connection, output)
     return parser
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The arguments; ends the process with 2 and a usage line when they are wrong."""
-    return build().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    return build(words).parse_args(words)

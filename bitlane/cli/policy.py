@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 
 from bitlane.cli.policy_report import (
     NO_ETAG,
-    as_json,
     header,
     show_changes,
     show_findings,
@@ -16,6 +15,7 @@ from bitlane.cli.policy_report import (
     show_versions,
 )
 from bitlane.cli.recording import Recording, read_text
+from bitlane.cli.report import as_json
 from bitlane.cli.terminal import Terminal
 from bitlane.errors import InvalidRequest
 from bitlane.policy_types import PolicyPut

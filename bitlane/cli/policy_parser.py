@@ -1,41 +1,20 @@
 """The grammar of `bitlane policy` and `bitlane gates`."""
 
 import argparse
-from collections.abc import Callable
 from typing import get_args
 
+from bitlane.cli.grammar import Command, commands
 from bitlane.types import GateState, TaskName
-
-_RAW = argparse.RawDescriptionHelpFormatter
-# name, its words, summary, example; the parents are those of every command that prints a result.
-Command = Callable[..., argparse.ArgumentParser]
 
 _STATES = [state.value for state in GateState if state is not GateState.UNSPECIFIED]
 
 
 def add_policy_commands(command: Command, connection: argparse.ArgumentParser, output: argparse.ArgumentParser) -> None:
-    """Adds both. `command` makes a command of the top level; the parsers are the options that their actions share."""
+    """Adds both. The parsers are the options that their actions share."""
     tenant = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     tenant.add_argument("--tenant", metavar="ID", help="whose policy; needed with an operator's key only")
     _policy(command, [connection, output, tenant])
     _gates(command, [connection, output])
-
-
-def _actions(parser: argparse.ArgumentParser, parents: list[argparse.ArgumentParser], required: bool) -> Command:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=required, prog=parser.prog)
-
-    def action(name: str, words: str, summary: str, example: str) -> argparse.ArgumentParser:
-        return actions.add_parser(
-            name,
-            usage=f"{parser.prog} {name} [options]{words}",
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=f"example:\n  {example}",
-            formatter_class=_RAW,
-            parents=parents,
-        )
-
-    return action
 
 
 def _policy(command: Command, parents: list[argparse.ArgumentParser]) -> None:
@@ -45,8 +24,7 @@ def _policy(command: Command, parents: list[argparse.ArgumentParser]) -> None:
         "see, check and change the rules that choose a precision",
         "bitlane policy lint policy.yaml\n  bitlane policy replay --new policy.yaml requests.jsonl",
     )
-    parser.prog = "bitlane policy"
-    action = _actions(parser, parents, required=True)
+    action = commands(parser, "action", "ACTION", parents)
 
     lint = action(
         "lint",
@@ -114,8 +92,7 @@ def _gates(command: Command, shared: list[argparse.ArgumentParser]) -> None:
         "bitlane gates\n  bitlane gates set smollm2 code quarantined --evidence 'pass@1 fell by 9 points'",
         shared[1],
     )
-    parser.prog = "bitlane gates"
-    action = _actions(parser, shared, required=False)
+    action = commands(parser, "action", "ACTION", shared, required=False)
     listed = action("list", " [MODEL]", "list the gates", "bitlane gates list smollm2")
     listed.add_argument("model_name", metavar="MODEL", nargs="?", default="")
     gate = action(

@@ -1,20 +1,14 @@
 """Policies, replays, shadows and gates in words."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from datetime import datetime
-from typing import Any, TypeAlias
 
-from bitlane.cli.report import words
+from bitlane.cli.report import moment, words
 from bitlane.cli.terminal import Terminal, harmless
 from bitlane.policy_types import (
     Finding,
     Gate,
     PolicyChange,
-    PolicyCheck,
-    PolicyPut,
     PolicyVersion,
     ReplayOutcome,
     ReplayResult,
@@ -23,25 +17,14 @@ from bitlane.policy_types import (
 )
 from bitlane.types import DecisionReason, GateState, Precision
 
-_Result: TypeAlias = Gate | PolicyChange | PolicyCheck | PolicyPut | PolicyVersion | ReplayResult | Shadow
 _EXCERPT = 60  # characters
 NO_ETAG = "none"
-
-
-def as_json(result: _Result | Sequence[_Result]) -> str:
-    """A result, or a list of them, as JSON; the fields are those of the SDK's types."""
-    plain = [asdict(each) for each in result] if isinstance(result, Sequence) else asdict(result)
-    return json.dumps(plain, indent=2, ensure_ascii=False, default=_plain)
-
-
-def _plain(value: Any) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def header(found: PolicyVersion) -> str:
     """A comment that `put` reads the etag from."""
     if not found.version:
-        return f"# bitlane policy of {found.tenant}, as the server's configuration has it, etag {NO_ETAG}"
+        return f"# bitlane policy of {found.tenant}, the product's default, etag {found.etag or NO_ETAG}"
     return f"# bitlane policy of {found.tenant}, version {found.version}, etag {found.etag}, by {found.author}"
 
 
@@ -64,9 +47,9 @@ def show_changes(changes: Sequence[PolicyChange], terminal: Terminal) -> None:
 
 def show_versions(versions: Sequence[PolicyVersion], terminal: Terminal) -> None:
     if not versions:
-        terminal.note("no live policy yet: the server's configuration has it")
+        terminal.note("no live policy yet: the product's default acts")
         return
-    rows = [(str(v.version), _time(v.created_at), v.author, v.etag, v.note) for v in versions]
+    rows = [(str(v.version), moment(v.created_at), v.author, v.etag, v.note) for v in versions]
     terminal.table(("version", "put", "by", "etag", "note"), rows)
 
 
@@ -102,7 +85,7 @@ def show_shadow(shadow: Shadow | None, terminal: Terminal) -> None:
         return
     share = f" ({shadow.differing / shadow.requests:.1%})" if shadow.requests else ""
     policy = shadow.policy
-    terminal.line(f"shadow {policy.version} of {policy.tenant}, by {policy.author} at {_time(policy.created_at)}")
+    terminal.line(f"shadow {policy.version} of {policy.tenant}, by {policy.author} at {moment(policy.created_at)}")
     terminal.line(f"{shadow.requests} requests, {shadow.differing} of them in another precision{share}")
     if shadow.counts:
         terminal.line()
@@ -128,7 +111,7 @@ def show_gates(gates: Sequence[Gate], terminal: Terminal) -> None:
                 words(gate.task),
                 gate.state.value,
                 gate.author,
-                _time(gate.set_at),
+                moment(gate.set_at),
                 harmless(gate.evidence.replace("\n", " "))[:_EXCERPT],
             )
             for gate in told
@@ -167,7 +150,3 @@ def _excerpt(row: ReplayRow) -> str:
         text = last["content"] if isinstance(last, dict) else last.content
     flat = harmless(" ".join((text or "").split()))
     return flat if len(flat) <= _EXCERPT else flat[: _EXCERPT - 3] + "..."
-
-
-def _time(moment: datetime | None) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else "-"

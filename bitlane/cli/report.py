@@ -1,27 +1,73 @@
 """Results and errors in words."""
 
 import json
+import math
 import os
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from datetime import datetime
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from bitlane import defaults
 from bitlane.channel import is_loopback
 from bitlane.cli.terminal import Terminal
 from bitlane.errors import AuthenticationError, BitlaneError, ConnectionFailed
 from bitlane.sync import Stream
-from bitlane.types import Cancellation, Completion, Explanation, FinishReason, Model, Pool
+from bitlane.types import Explanation, FinishReason, Model, Pool
 
 
-def as_json(result: Completion | Explanation | Cancellation | Sequence[Model]) -> str:
-    """A result, or a list of them, as JSON; the fields are those of the SDK's types."""
+class _Record(Protocol):
+    """A dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+_Found = TypeVar("_Found", bound=_Record | Sequence[_Record])
+
+
+def as_json(result: _Record | Sequence[_Record], indent: int | None = 2) -> str:
+    """A result, or a list of them, as JSON; the fields are those of the SDK's types. Money is a text: it is exact."""
     plain = [asdict(each) for each in result] if isinstance(result, Sequence) else asdict(result)
-    return json.dumps(plain, indent=2, ensure_ascii=False)
+    return json.dumps(plain, indent=indent, ensure_ascii=False, default=_plain)
+
+
+def present(found: _Found, show: Callable[[_Found, Terminal], None], arguments: Namespace, terminal: Terminal) -> bool:
+    """Prints a result as JSON or in words, as was asked. True: all is well."""
+    if hasattr(arguments, "json"):
+        terminal.line(as_json(found))
+    else:
+        show(found, terminal)
+    return True
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    # What else JSON does not know is money, which few results hold.
+    from decimal import Decimal  # noqa: PLC0415
+
+    from bitlane.money import to_text  # noqa: PLC0415
+
+    return to_text(value) if isinstance(value, Decimal) else str(value)
+
+
+def moment(value: datetime | None) -> str:
+    """In this machine's time zone."""
+    return value.astimezone().strftime("%Y-%m-%d %H:%M:%S") if value else "-"
 
 
 def words(name: str) -> str:
     """`low_sensitivity` as people write it."""
     return name.replace("_", " ")
+
+
+def span(seconds: float) -> str:
+    """`12.5 s`, `7 min`, `30 h`, `12 d`: rounded up."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{math.ceil(seconds / size)} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def facts(stream: Stream) -> str:
@@ -53,7 +99,7 @@ def lines(error: BitlaneError, target: str | None) -> list[str]:
     # A server that says it all in its message is not repeated.
     report = [first, *(str(each) for each in error.violations if each.description not in error.message)]
     if error.retry_after:
-        report.append(f"try again in {error.retry_after:.1f} s")
+        report.append(f"try again in {span(error.retry_after)}")
     if isinstance(error, AuthenticationError):
         report.append(f"give a key by the environment's {defaults.ENV_API_KEY}, or by --api-key")
     return report

@@ -3,7 +3,7 @@
 import os
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 _DIM, _RED, _BOLD, _OFF = "\033[2m", "\033[31m", "\033[1m", "\033[0m"
 
@@ -58,12 +58,40 @@ class Terminal:
     def dim(self, text: str) -> str:
         return f"{_DIM}{text}{_OFF}" if self._colour_out else text
 
-    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "") -> None:
-        """Columns as wide as their widest cell."""
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    def table(
+        self, head: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "", numbers: Collection[str] = ()
+    ) -> None:
+        """Columns as wide as their widest cell; those whose heads are named in `numbers` end on one line."""
+        widths = [max(map(_width, column)) for column in zip(head, *rows, strict=True)]
         for number, row in enumerate((head, *rows)):
-            cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            cells = "  ".join(
+                (" " * (width - _width(cell)) + cell) if name in numbers else cell + " " * (width - _width(cell))
+                for name, cell, width in zip(head, row, widths, strict=True)
+            ).rstrip()
             self.line(indent + (self.dim(cells) if number == 0 else cells))
+
+    def confirm(self, question: str) -> bool | None:
+        """Asks; None when there is nobody to ask."""
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return None
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+        answer = ""
+        try:
+            answer = sys.stdin.readline()
+        finally:
+            # Ctrl-C and Ctrl-D leave the line open.
+            if not answer.endswith("\n"):
+                print(file=sys.stderr)
+        return answer.strip().lower() in ("y", "yes")
+
+
+def _width(text: str) -> int:
+    """How many columns a terminal gives to a text."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
+    )
 
 
 def harmless(text: str) -> str:

@@ -12,9 +12,27 @@ from bitlane import convert
 from bitlane.errors import Violation
 from bitlane.rpc.v1 import status_pb2
 from bitlane.types import DecisionReason, FinishReason, Precision, PrecisionName, Sensitivity, Task, TaskName
-from bitlane.v1 import inference_pb2 as pb
 
-Method: TypeAlias = Literal["Generate", "Complete", "Resume", "Cancel", "Explain", "ListModels"]
+Method: TypeAlias = Literal[
+    "Generate",
+    "Complete",
+    "Resume",
+    "Cancel",
+    "Explain",
+    "ListModels",
+    "CreateTenant",
+    "GetTenant",
+    "ListTenants",
+    "UpdateTenant",
+    "DeleteTenant",
+    "CreateApiKey",
+    "ListApiKeys",
+    "UpdateApiKey",
+    "RotateApiKey",
+    "RevokeApiKey",
+    "GetQuotaState",
+    "GetUsage",
+]
 Code: TypeAlias = Literal[
     "INVALID_ARGUMENT",
     "OUT_OF_RANGE",
@@ -68,7 +86,8 @@ class Fault:
     pushback_ms: str | None = None
     """Sent as `grpc-retry-pushback-ms`; "-1" forbids a retry."""
     after: int | None = None
-    """None: the call fails before its first event. k: after `accepted` and k of this call's own chunks."""
+    """None: the call fails before its first event. k: after `accepted` and k of this call's own chunks; a call of the
+    admin API: when it has taken effect."""
     method: Method | None = None
     """None: any."""
     times: int = 1
@@ -129,7 +148,7 @@ class Call:
 
     method: Method
     request_id: str
-    request: pb.GenerateRequest | pb.ResumeRequest | pb.CancelRequest | pb.ListModelsRequest
+    request: ProtoMessage
     """The message; for Explain and Complete the GenerateRequest in it."""
     metadata: dict[str, str]
     timeout: float | None

@@ -8,7 +8,9 @@ from typing import Any, Self, TypeVar
 import grpc
 from grpc import aio
 
+from bitlane.admin_types import UsageRow
 from bitlane.background import BackgroundLoop
+from bitlane.testing.admin import FakeAdmin
 from bitlane.testing.script import Call, Fault, Method, Reply
 from bitlane.testing.service import FakeService, Script
 from bitlane.v1 import inference_pb2_grpc as pb_grpc
@@ -44,10 +46,13 @@ class FakeServer:
         Args:
             reply: The reply to every request, or a function from the request to its reply. Default: `Reply()`.
             models: Names that exist; others are NOT_FOUND.
-            api_key: The one key that is let in. Default: anyone is.
+            api_key: The key that is let in, beside those that `client.admin` makes. Default: anyone is.
             tls: Private key and certificate, PEM. Default: plaintext.
         """
         self._service = FakeService(_script(reply), models, api_key)
+        self.usage: list[UsageRow] = []
+        """What `client.admin.usage` adds up: put rows in, each with all that it can be told apart by."""
+        self._admin = FakeAdmin(self._service, self.usage)
         self._tls = tls
         self._server: aio.Server | None = None
         self._home: asyncio.AbstractEventLoop | None = None
@@ -72,7 +77,7 @@ class FakeServer:
     def twin(self) -> "FakeServer":
         """A second server that remembers the same requests, as routers on one broker do. To be started on its own."""
         twin = FakeServer()
-        twin._service, twin._tls = self._service, self._tls
+        twin._service, twin._admin, twin.usage, twin._tls = self._service, self._admin, self.usage, self._tls
         return twin
 
     def calls_of(self, method: Method) -> list[Call]:
@@ -103,6 +108,7 @@ class FakeServer:
         """Starts in this event loop; after `stop` on the same port, with everything remembered."""
         server = aio.server(options=_OPTIONS)
         pb_grpc.add_InferenceServiceServicer_to_server(self._service, server)
+        server.add_generic_rpc_handlers([self._admin.handlers()])
         address = f"127.0.0.1:{self._port}"
         if self._tls is None:
             self._port = server.add_insecure_port(address)

@@ -1,14 +1,16 @@
 """The fake service behind FakeServer: keeps requests by id, so that Resume, Cancel and idempotency work."""
 
 import asyncio
+import hashlib
 import itertools
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import Message as ProtoMessage
 from grpc import aio
 
 from bitlane import convert
@@ -18,8 +20,7 @@ from bitlane.v1 import inference_pb2 as pb
 from bitlane.v1 import inference_pb2_grpc as pb_grpc
 
 Script: TypeAlias = Callable[[pb.GenerateRequest], Reply]
-_Request: TypeAlias = pb.GenerateRequest | pb.ResumeRequest | pb.CancelRequest | pb.ListModelsRequest
-_Context: TypeAlias = "aio.ServicerContext[_Request, pb.GenerateEvent]"
+Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 
 CONTEXT_TOKENS = 8192
 
@@ -55,29 +56,31 @@ class FakeService(pb_grpc.InferenceServiceServicer):
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
         self.runs: dict[str, Run] = {}
+        self.secrets: set[str] = set()
+        """SHA-256 of the keys that are let in beside `api_key`."""
         self._ids = itertools.count(1)
 
     async def Generate(  # noqa: N802  # named by the protocol
-        self, request: pb.GenerateRequest, context: _Context
+        self, request: pb.GenerateRequest, context: Context
     ) -> AsyncIterator[pb.GenerateEvent]:
-        async with self._call("Generate", request.request_id, request, context) as fault:
-            await self._fail_early(fault, context)
+        async with self.call("Generate", request.request_id, request, context) as fault:
+            await self.fail_early(fault, context)
             request_id, run = await self._accept(request, context)
             async for event in self._events(request_id, run, 0, fault, context):
                 yield event
 
     async def Resume(  # noqa: N802
-        self, request: pb.ResumeRequest, context: _Context
+        self, request: pb.ResumeRequest, context: Context
     ) -> AsyncIterator[pb.GenerateEvent]:
-        async with self._call("Resume", request.request_id, request, context) as fault:
-            await self._fail_early(fault, context)
+        async with self.call("Resume", request.request_id, request, context) as fault:
+            await self.fail_early(fault, context)
             run = await self._find(request.request_id, context)
             async for event in self._events(request.request_id, run, request.next_index, fault, context):
                 yield event
 
-    async def Complete(self, request: pb.CompleteRequest, context: _Context) -> pb.CompleteResponse:  # noqa: N802
-        async with self._call("Complete", request.request.request_id, request.request, context) as fault:
-            await self._fail_early(fault, context)
+    async def Complete(self, request: pb.CompleteRequest, context: Context) -> pb.CompleteResponse:  # noqa: N802
+        async with self.call("Complete", request.request.request_id, request.request, context) as fault:
+            await self.fail_early(fault, context)
             request_id, run = await self._accept(request.request, context)
             end = pb.Finished()
             async for event in self._events(request_id, run, 0, None, context):
@@ -87,9 +90,9 @@ class FakeService(pb_grpc.InferenceServiceServicer):
                 request_id=request_id, text=text, finish_reason=end.reason, usage=end.usage, receipt=end.receipt
             )
 
-    async def Cancel(self, request: pb.CancelRequest, context: _Context) -> pb.CancelResponse:  # noqa: N802
-        async with self._call("Cancel", request.request_id, request, context) as fault:
-            await self._fail_early(fault, context)
+    async def Cancel(self, request: pb.CancelRequest, context: Context) -> pb.CancelResponse:  # noqa: N802
+        async with self.call("Cancel", request.request_id, request, context) as fault:
+            await self.fail_early(fault, context)
             run = await self._find(request.request_id, context)
             reason = FinishReason.CANCELLED if not run.over or run.cancelled.is_set() else run.reply.finish_reason
             response = pb.CancelResponse(
@@ -101,9 +104,9 @@ class FakeService(pb_grpc.InferenceServiceServicer):
             run.over = True
             return response
 
-    async def Explain(self, request: pb.ExplainRequest, context: _Context) -> pb.ExplainResponse:  # noqa: N802
-        async with self._call("Explain", request.request.request_id, request.request, context) as fault:
-            await self._fail_early(fault, context)
+    async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:  # noqa: N802
+        async with self.call("Explain", request.request.request_id, request.request, context) as fault:
+            await self.fail_early(fault, context)
             await self._check(request.request, context)
             decision = self._decide(request.request, self.script(request.request))
             response = pb.ExplainResponse(
@@ -117,10 +120,10 @@ class FakeService(pb_grpc.InferenceServiceServicer):
             return response
 
     async def ListModels(  # noqa: N802
-        self, request: pb.ListModelsRequest, context: _Context
+        self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:
-        async with self._call("ListModels", "", request, context) as fault:
-            await self._fail_early(fault, context)
+        async with self.call("ListModels", "", request, context) as fault:
+            await self.fail_early(fault, context)
             response = pb.ListModelsResponse()
             for name in self.models:
                 pools = [self._pool(name, each) for each in ("FP4", "FP8")]
@@ -128,8 +131,8 @@ class FakeService(pb_grpc.InferenceServiceServicer):
             return response
 
     @asynccontextmanager
-    async def _call(
-        self, method: Method, request_id: str, request: _Request, context: _Context
+    async def call(
+        self, method: Method, request_id: str, request: ProtoMessage, context: Context
     ) -> AsyncGenerator[Fault | None]:
         """Records the call and picks its fault."""
         pairs = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
@@ -138,7 +141,7 @@ class FakeService(pb_grpc.InferenceServiceServicer):
         timeout = left if left is not None and left < 1e7 else None  # pyright: ignore[reportUnnecessaryComparison]
         call = Call(method, request_id, request, pairs, timeout)
         self.calls.append(call)
-        if self.api_key is not None and pairs.get("authorization") != f"Bearer {self.api_key}":
+        if self.api_key is not None and not self._lets_in(pairs.get("authorization", "").removeprefix("Bearer ")):
             call.outcome = "failed"
             call.ended.set()
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no valid API key")
@@ -157,19 +160,22 @@ class FakeService(pb_grpc.InferenceServiceServicer):
         finally:
             call.ended.set()
 
-    async def _fail_early(self, fault: Fault | None, context: _Context) -> None:
-        if fault is not None and fault.after is None:
-            await self._fail(fault, context)
+    def _lets_in(self, secret: str) -> bool:
+        return secret == self.api_key or hashlib.sha256(secret.encode()).hexdigest() in self.secrets
 
-    async def _fail(self, fault: Fault, context: _Context) -> None:
+    async def fail_early(self, fault: Fault | None, context: Context) -> None:
+        if fault is not None and fault.after is None:
+            await self.fail(fault, context)
+
+    async def fail(self, fault: Fault, context: Context) -> None:
         await context.abort(grpc.StatusCode[fault.code], fault.message, tuple(fault.trailers()))
 
-    async def _check(self, request: pb.GenerateRequest, context: _Context) -> None:
+    async def _check(self, request: pb.GenerateRequest, context: Context) -> None:
         if request.model not in self.models:
             message = f"no model {request.model!r}; there are {', '.join(self.models)}"
-            await self._fail(Fault("NOT_FOUND", message, reason="MODEL_NOT_FOUND"), context)
+            await self.fail(Fault("NOT_FOUND", message, reason="MODEL_NOT_FOUND"), context)
 
-    async def _accept(self, request: pb.GenerateRequest, context: _Context) -> tuple[str, Run]:
+    async def _accept(self, request: pb.GenerateRequest, context: Context) -> tuple[str, Run]:
         await self._check(request, context)
         request_id = request.request_id or f"fake-{next(self._ids)}"
         run = self.runs.get(request_id)
@@ -177,25 +183,25 @@ class FakeService(pb_grpc.InferenceServiceServicer):
             reply = self.script(request)
             run = self.runs[request_id] = Run(request, reply, self._decide(request, reply))
         elif run.request != request:
-            await self._fail(Fault("ALREADY_EXISTS", "the request id is taken", reason="ID_CONFLICT"), context)
+            await self.fail(Fault("ALREADY_EXISTS", "the request id is taken", reason="REQUEST_ID_TAKEN"), context)
         return request_id, run
 
-    async def _find(self, request_id: str, context: _Context) -> Run:
+    async def _find(self, request_id: str, context: Context) -> Run:
         run = self.runs.get(request_id)
         if run is None:
             message = f"no request {request_id!r}"
-            await self._fail(Fault("NOT_FOUND", message, reason="REQUEST_NOT_FOUND"), context)
+            await self.fail(Fault("NOT_FOUND", message, reason="REQUEST_NOT_FOUND"), context)
             raise AssertionError("abort raises")
         return run
 
     async def _events(
-        self, request_id: str, run: Run, start: int, fault: Fault | None, context: _Context
+        self, request_id: str, run: Run, start: int, fault: Fault | None, context: Context
     ) -> AsyncIterator[pb.GenerateEvent]:
         began = time.monotonic()
         yield pb.GenerateEvent(accepted=pb.Accepted(request_id=request_id, decision=run.decision))
         for number, index in enumerate(range(start, len(run.reply.chunks))):
             if fault is not None and fault.after == number:
-                await self._fail(fault, context)
+                await self.fail(fault, context)
             await self._pace(run, index)
             if run.cancelled.is_set():
                 break
@@ -204,7 +210,7 @@ class FakeService(pb_grpc.InferenceServiceServicer):
             yield pb.GenerateEvent(delta=delta)
         if fault is not None and fault.after is not None and not run.cancelled.is_set():
             # Asked for at or past the last chunk: everything arrived but the end.
-            await self._fail(fault, context)
+            await self.fail(fault, context)
         run.over = True
         yield pb.GenerateEvent(finished=self._finished(run, time.monotonic() - began))
 

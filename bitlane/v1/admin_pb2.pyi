@@ -589,14 +589,16 @@ class CreateApiKeyRequest(Message):
     """For keys that exist elsewhere already: the SHA-256 of the secret in hex, instead of a new secret. Operators only."""
     @property
     def scopes(self) -> RepeatedScalarFieldContainer[Scope.ValueType]:
-        """Default: infer and read. A key can give away only scopes that its caller has, or infer."""
+        """Default: infer and read; of an operator's key: read. A caller can give away only scopes that it has, or infer."""
 
     @property
     def expires_at(self) -> Timestamp:
         """Default: it does not expire."""
 
     @property
-    def quota(self) -> Quota: ...
+    def quota(self) -> Quota:
+        """Not for an operator's key, which generates nothing."""
+
     def __init__(
         self,
         *,

@@ -172,7 +172,7 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
-        """Makes a key and shows its secret, this once. Needs the scope admin.
+        """Makes a key and shows its secret, this once. The name of a revoked key may be used again. Needs the scope admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -193,7 +193,8 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RotateApiKey(self, request, context):
-        """Gives a key a new secret, shown this once; the old one stays valid for a while. Needs the scope admin.
+        """Gives a key a new secret, shown this once; the old one stays valid for a while. The caller needs the scope admin, and
+        those that the key has (infer apart).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

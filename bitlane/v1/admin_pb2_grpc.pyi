@@ -61,7 +61,7 @@ class AdminServiceStub:
         bitlane.v1.admin_pb2.CreateApiKeyRequest,
         bitlane.v1.admin_pb2.CreateApiKeyResponse,
     ]
-    """Makes a key and shows its secret, this once. Needs the scope admin."""
+    """Makes a key and shows its secret, this once. The name of a revoked key may be used again. Needs the scope admin."""
 
     ListApiKeys: grpc.UnaryUnaryMultiCallable[
         bitlane.v1.admin_pb2.ListApiKeysRequest,
@@ -79,7 +79,9 @@ class AdminServiceStub:
         bitlane.v1.admin_pb2.RotateApiKeyRequest,
         bitlane.v1.admin_pb2.RotateApiKeyResponse,
     ]
-    """Gives a key a new secret, shown this once; the old one stays valid for a while. Needs the scope admin."""
+    """Gives a key a new secret, shown this once; the old one stays valid for a while. The caller needs the scope admin, and
+    those that the key has (infer apart).
+    """
 
     RevokeApiKey: grpc.UnaryUnaryMultiCallable[
         bitlane.v1.admin_pb2.RevokeApiKeyRequest,
@@ -180,7 +182,7 @@ class AdminServiceAsyncStub:
         bitlane.v1.admin_pb2.CreateApiKeyRequest,
         bitlane.v1.admin_pb2.CreateApiKeyResponse,
     ]
-    """Makes a key and shows its secret, this once. Needs the scope admin."""
+    """Makes a key and shows its secret, this once. The name of a revoked key may be used again. Needs the scope admin."""
 
     ListApiKeys: grpc.aio.UnaryUnaryMultiCallable[
         bitlane.v1.admin_pb2.ListApiKeysRequest,
@@ -198,7 +200,9 @@ class AdminServiceAsyncStub:
         bitlane.v1.admin_pb2.RotateApiKeyRequest,
         bitlane.v1.admin_pb2.RotateApiKeyResponse,
     ]
-    """Gives a key a new secret, shown this once; the old one stays valid for a while. Needs the scope admin."""
+    """Gives a key a new secret, shown this once; the old one stays valid for a while. The caller needs the scope admin, and
+    those that the key has (infer apart).
+    """
 
     RevokeApiKey: grpc.aio.UnaryUnaryMultiCallable[
         bitlane.v1.admin_pb2.RevokeApiKeyRequest,
@@ -311,7 +315,7 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         request: bitlane.v1.admin_pb2.CreateApiKeyRequest,
         context: _ServicerContext,
     ) -> typing.Union[bitlane.v1.admin_pb2.CreateApiKeyResponse, collections.abc.Awaitable[bitlane.v1.admin_pb2.CreateApiKeyResponse]]:
-        """Makes a key and shows its secret, this once. Needs the scope admin."""
+        """Makes a key and shows its secret, this once. The name of a revoked key may be used again. Needs the scope admin."""
 
     @abc.abstractmethod
     def ListApiKeys(
@@ -335,7 +339,9 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         request: bitlane.v1.admin_pb2.RotateApiKeyRequest,
         context: _ServicerContext,
     ) -> typing.Union[bitlane.v1.admin_pb2.RotateApiKeyResponse, collections.abc.Awaitable[bitlane.v1.admin_pb2.RotateApiKeyResponse]]:
-        """Gives a key a new secret, shown this once; the old one stays valid for a while. Needs the scope admin."""
+        """Gives a key a new secret, shown this once; the old one stays valid for a while. The caller needs the scope admin, and
+        those that the key has (infer apart).
+        """
 
     @abc.abstractmethod
     def RevokeApiKey(

@@ -60,9 +60,9 @@ class PolicyVersion(Message):
     DOCUMENT_FIELD_NUMBER: int
     tenant: str
     version: int
-    """Counts from 1. 0: the configuration's policy, which acts until the first live one."""
+    """Counts from 1. 0: the product's default, which acts until the first put."""
     etag: str
-    """Names the current version for the next put. Empty for the configuration's policy."""
+    """Names the current version for the next put. Empty when there never was one."""
     author: str
     """Key that put it, such as "acme/admin"."""
     note: str

@@ -6,7 +6,7 @@
 --        request; the length alone if the index is beyond it
 --
 -- Keeps: no chunk is between what is read here and what comes by the inbox, since both happen at once; owners are few.
--- use: record ending
+-- use: clock record ending story
 
 local OWNERS_MAX = 8
 
@@ -24,5 +24,6 @@ elseif ARGV[2] ~= '' and not string.find(' ' .. record.owners .. ' ', ' ' .. ARG
   owners[#owners + 1] = ARGV[2]
   if #owners > OWNERS_MAX then table.remove(owners, 1) end
   redis.call('HSET', KEYS[1], 'owners', table.concat(owners, ' '))
+  note(record, now_ms(), 'attach', ARGV[2], 0)
 end
 return {redis.call('HGET', KEYS[1], 'decision'), length, redis.call('LRANGE', KEYS[2], index, -1), done}

@@ -11,6 +11,8 @@
 local record = load(ARGV[1])
 if not record then return false end
 if ended(record) then return ending_of(record) end
+local now = now_ms()
+note(record, now, ARGV[2] == '' and 'cancel' or 'abandon', ARGV[2], 0)
 
 if ARGV[2] ~= '' then
   local owners, live = {}, false
@@ -27,5 +29,5 @@ if ARGV[2] ~= '' then
 end
 
 if record.state == 'running' then tell_worker(record) end
-conclude(record, 'cancelled', '', now_ms())
+conclude(record, 'cancelled', '', now)
 return ending_of(record)

@@ -1,10 +1,10 @@
--- Shows a worker as live.
+-- Shows a worker as live, and tells it what operators want of it.
 --
--- KEYS 1 workers of the pool  2 what they said
+-- KEYS 1 workers of the pool  2 what they said  3 directives
 -- ARGV 1 worker  2 its description  3 after how many ms of silence a worker is forgotten
--- Result the number of workers known
+-- Result the worker's directive; nil: it shall serve
 --
--- Keeps: both keys name the same workers, and vanish when nobody beats any more.
+-- Keeps: the first two keys name the same workers, and vanish when nobody beats any more; directives stay.
 -- use: clock
 
 local now, forget = now_ms(), tonumber(ARGV[3])
@@ -16,4 +16,4 @@ for _, worker in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', string.format('%d'
 end
 redis.call('PEXPIRE', KEYS[1], forget)
 redis.call('PEXPIRE', KEYS[2], forget)
-return redis.call('ZCARD', KEYS[1])
+return redis.call('HGET', KEYS[3], ARGV[1])

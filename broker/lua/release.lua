@@ -14,5 +14,5 @@ local record = load(ARGV[1])
 if record and record.state == 'waiting' and record.epoch == epoch then return YES end
 local held = hold(record, epoch, now)
 if held ~= YES then return held end
-give_back(record, ARGV[3] == '1', ARGV[4], now)
+give_back(record, 'release', ARGV[3] == '1', ARGV[4], now)
 return YES

@@ -10,6 +10,7 @@ from deploy.local.demo import run_demo
 from deploy.local.processes import ProcessFailed
 from deploy.local.server import ServerBinaryMissing, ServerFailed
 from deploy.local.stack import Stack
+from deploy.local.tenants import OPERATOR
 
 _KEY = "bl_local_acme"
 
@@ -53,6 +54,12 @@ or in Python:
   question = [{{"role": "user", "content": "What is the capital of France?"}}]
   with bitlane.Client("{stack.target}", api_key="{_KEY}") as client:
       print(client.generate(messages=question, model="smollm2").text)
+
+Whoever runs the service (tenants, keys, limits, usage):
+
+  export BITLANE_API_KEY={OPERATOR}
+  .venv/bin/bitlane admin tenants list
+  .venv/bin/bitlane admin usage
 
 Logs are in {stack.folder} while it runs. Ctrl-C stops everything.""",
             flush=True,

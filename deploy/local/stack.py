@@ -10,6 +10,7 @@ from typing import Self
 
 from deploy.local.processes import Process
 from deploy.local.server import LocalServer
+from deploy.local.tenants import make_tenants
 
 # One thread for each worker's matrix products: two workers share a small machine, and more threads fight.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -20,6 +21,9 @@ POOLS = ("smollm2/fp4", "smollm2/fp8")
 
 class Stack:
     """Starts and stops the whole; `with Stack() as stack:` leaves nothing running, however it is left.
+
+    It makes its tenants (deploy.local.tenants) with the operator's key of config/local.yaml, which any other
+    configuration has to have as well.
 
     Args:
         port: of the router on localhost; 0 for a free one.
@@ -67,6 +71,7 @@ class Stack:
         router = self.add_router(self._wanted_port)
         self.target = self.target_of(router)
         self._say(f"router listens on {self.target}")
+        make_tenants(self.target)
         for pool in POOLS:
             self.wait_for_worker(pool)
         # The router looks at the registry a few times a second.

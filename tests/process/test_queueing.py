@@ -20,7 +20,7 @@ def narrow(make_stack: StackMaker, tmp_path: Path) -> Stack:
     """One slot a pool, three places in a tenant's queue, 50 tokens of context, 10 ms a token."""
     config = tmp_path / "narrow.yaml"
     local = Path("config/local.yaml").read_text(encoding="utf-8")
-    config.write_text(local.replace("  - id: ", "  - max_waiting: 3\n    id: "), encoding="utf-8")
+    config.write_text(local.replace("queued_requests: 256", "queued_requests: 3"), encoding="utf-8")
     return make_stack(engine_options='{"slots": 1, "context_tokens": 50, "token_ms": 10}', config=config)
 
 
@@ -35,6 +35,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back(narrow: Stack) ->
         assert full.value.reason == "QUEUE_FULL"
         assert full.value.retry_after is not None
         assert full.value.retry_after > 0
+        assert [(v.field, v.description) for v in full.value.violations] == [("tenant:acme", str(full.value.message))]
         # The bound is the tenant's, not the pool's.
         async with bitlane.AsyncClient(narrow.target, api_key=GLOBEX, retry=ONCE) as other:
             assert (await other.generate("theirs", model="smollm2", pin="fp8", max_tokens=2)).usage.output_tokens == 2

@@ -1,28 +1,37 @@
--- use: record ending queue notify
+-- use: record ending queue rate usage notify story
 
--- Ends a waiting or running request, once and for all: it leaves its queue or loses its lease, its reservation is freed,
--- its tenant's virtual time is set right, its job (the prompt) is deleted, its keys expire after the resume window, and
--- every owner is told. `usage` is {prompt, cached, output}; without it what the log and the estimate say counts.
+-- Ends a waiting or running request, once and for all: it leaves its queue or loses its lease, what it used takes the place
+-- of what it reserved, its tenant's virtual time is set right, its usage is booked, its job (the prompt) is deleted, its
+-- keys expire after the resume window, and every owner is told. `usage` is {prompt, cached, output}; without it what the log
+-- and the estimate say counts, and of a request that was never claimed nothing.
 local function conclude(record, outcome, detail, now, usage)
-  local request, log, tenant = key('request', record.ref), key('log', record.ref), key('tenant', record.tenant)
+  local request, log, terms = key('request', record.ref), key('log', record.ref), book_of(record)
   if not usage then
     local prompt = record.engine_prompt
-    if prompt == 0 then prompt = record.prompt_tokens end
+    if prompt == 0 and record.claimed_ms > 0 then prompt = record.prompt_tokens end
     usage = {prompt, record.engine_cached, record.logged_tokens}
   end
 
   -- Only work that was done counts for fairness: a request that no engine has worked on costs nothing.
   local spent = 0
   if record.state == 'running' or record.logged_tokens > 0 then spent = usage[1] + usage[3] end
-  advance(record.tenant, record.pool, spent / record.weight - record.charge)
+  advance(record, spent / record.weight - record.charge)
   if record.state == 'running' then
+    note(record, now, 'end', record.worker, record.epoch, 0, outcome .. ' ' .. detail)
     redis.call('ZREM', key('lease', record.pool), record.ref)
-    redis.call('HINCRBY', tenant, 'running', -1)
+    count(record, 'running', -1)
+    measure(record, now)
   else
+    note(record, now, 'end', '', 0, 0, outcome .. ' ' .. detail)
     leave_queue(record)
   end
-  -- '%d' because Lua's minus of 0 is '-0', which is no integer to the server.
-  redis.call('HINCRBY', tenant, 'reserved', string.format('%d', -(record.prompt_tokens + record.output_tokens)))
+
+  local failed, cost, fp8_cost = 1, 0, 0
+  if not FAILED[outcome] then
+    failed, cost, fp8_cost = 0, cost_of(terms.price, unpack(usage)), cost_of(terms.fp8_price, unpack(usage))
+  end
+  settle(record, usage[1] + usage[3], cost, now)
+  book_usage(record, {1, failed, usage[1], usage[2], usage[3], cost, fp8_cost}, now)
 
   record.state, record.outcome, record.detail, record.ended_ms = 'finished', outcome, detail, now
   record.used_prompt, record.used_cached, record.used_output = usage[1], usage[2], usage[3]
@@ -42,6 +51,7 @@ local function conclude(record, outcome, detail, now, usage)
     'used_prompt', usage[1], 'used_cached', usage[2], 'used_output', usage[3])
   redis.call('PEXPIRE', request, keep_ms)
   redis.call('PEXPIRE', log, keep_ms)
+  redis.call('PEXPIRE', key('story', record.ref), keep_ms)
 
   local event = {'end', record.ref}
   for i, value in ipairs(ending_of(record)) do

@@ -1,5 +1,8 @@
 -- use: record
 
+-- What the service did not bring to an end costs nothing.
+local FAILED = {not_migratable = true, attempts_exhausted = true}
+
 -- The ending of an ended request, in the order in which the Python side reads it. 0 stands for 'it never came to that'.
 local function ending_of(record)
   return {

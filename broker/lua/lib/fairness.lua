@@ -1,33 +1,79 @@
--- Virtual time: tokens served to a tenant in a pool, over its weight. The tenant's hash holds it, the fair sets order by it.
-local BATCH_SCORE = 3e13
+-- Virtual time: tokens served to a tenant in a pool, over its weight. Urgent (interactive and standard) and batch work have
+-- clocks of their own: a tenant stands in the fair set of each class of which it has work waiting, and what it is served in
+-- one moves nothing in the other. The tenant's hash holds its times, the fair sets order by them.
+local BATCH_SCORE = '30000000000000'
+local URGENT = {
+  set = 'fair', time = 'v:', weight = 'w:', priorities = {1, 2},
+  clock = 'vclock', tokens = 'tokens', weights = 'weights',
+}
+local BATCH = {
+  set = 'fair_batch', time = 'bv:', weight = 'bw:', priorities = {3},
+  clock = 'batch_vclock', tokens = 'batch_tokens', weights = 'batch_weights',
+}
 
--- Moves a tenant's virtual time by tokens over weight; negative amounts are refunds and corrections.
-local function advance(tenant, pool, amount)
-  if amount == 0 then return end
-  local time = redis.call('HINCRBYFLOAT', key('tenant', tenant), 'v:' .. pool, string.format('%.17g', amount))
-  redis.call('ZADD', key('fair', pool), 'XX', time, tenant)
-  redis.call('ZADD', key('fair_batch', pool), 'XX', time, tenant)
+-- Scores are a priority (1 to 3) and, below 10^13, an order within it.
+local function priority_of(record)
+  return math.floor(record.score / 1e13)
 end
 
--- Puts a tenant into the fair set that its most urgent waiting request calls for, or into none.
--- Who enters a set starts at that set's least virtual time (the pool's clock when it is empty) if that is later than its
--- own: neither idling nor having had only batch work earns credit.
-local function place(tenant, pool)
-  local into, out_of = key('fair', pool), key('fair_batch', pool)
-  local head = redis.call('ZRANGE', key('queue', pool, tenant), 0, 0, 'WITHSCORES')
-  if not head[1] then
-    redis.call('ZREM', into, tenant)
-    redis.call('ZREM', out_of, tenant)
-    return
+-- In the set of all that waits in a pool: within a priority by when it began to wait, in ms.
+local function since_score(record, now)
+  return priority_of(record) * 1e13 + now
+end
+
+local function class_of(record)
+  return record.score < tonumber(BATCH_SCORE) and URGENT or BATCH
+end
+
+-- Moves a tenant's virtual time by tokens over weight; negative amounts are refunds and corrections.
+local function advance(record, amount)
+  if amount == 0 then return end
+  local class, pool = class_of(record), record.pool
+  local time = redis.call('HINCRBYFLOAT', key('tenant', record.tenant), class.time .. pool, string.format('%.17g', amount))
+  redis.call('ZADD', key(class.set, pool), 'XX', time, record.tenant)
+end
+
+-- The request of a tenant that is next in a class, and its score; nothing when none waits.
+local function first_of(class, pool, tenant)
+  local queue, first = key('queue', pool, tenant), nil
+  if class == BATCH then
+    first = redis.call('ZRANGE', queue, BATCH_SCORE, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
+  else
+    first = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
+    if first[1] and tonumber(first[2]) >= tonumber(BATCH_SCORE) then return nil end
   end
-  if tonumber(head[2]) >= BATCH_SCORE then into, out_of = out_of, into end
-  redis.call('ZREM', out_of, tenant)
-  if redis.call('ZSCORE', into, tenant) then return end
-  local least = redis.call('ZRANGE', into, 0, 0, 'WITHSCORES')[2] or redis.call('HGET', key('pool', pool), 'vclock') or '0'
-  local time = redis.call('HGET', key('tenant', tenant), 'v:' .. pool) or '0'
-  if tonumber(least) > tonumber(time) then
-    time = least
-    redis.call('HSET', key('tenant', tenant), 'v:' .. pool, time)
-  end
-  redis.call('ZADD', into, time, tenant)
+  return first[1], tonumber(first[2])
+end
+
+-- Puts a tenant into the fair set of its request's class. Who enters starts at the set's least virtual time (the class's
+-- clock when it is empty) if that is later than its own: idling earns no credit.
+local function join(record)
+  local class, pool, tenant = class_of(record), record.pool, key('tenant', record.tenant)
+  local set = key(class.set, pool)
+  if redis.call('ZSCORE', set, record.tenant) then return end
+  local least = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')[2] or redis.call('HGET', key('pool', pool), class.clock)
+  local time = redis.call('HGET', tenant, class.time .. pool) or '0'
+  if least and tonumber(least) > tonumber(time) then time = least end
+  -- In millionths, because sums of whole numbers do not drift.
+  local weight = string.format('%d', math.max(1, record.weight * 1e6))
+  redis.call('ZADD', set, time, record.tenant)
+  redis.call('HSET', tenant, class.time .. pool, time, class.weight .. pool, weight)
+  redis.call('HINCRBY', key('pool', pool), class.weights, weight)
+end
+
+-- The field of a tenant's hash that holds how many of its tokens wait in a pool at a priority.
+local function tokens_field(priority, pool)
+  return string.format('t%d:%s', priority, pool)
+end
+
+-- Takes a tenant out of a fair set when none of its requests of that class waits any more.
+local function leave(record)
+  local class, pool, tenant = class_of(record), record.pool, key('tenant', record.tenant)
+  if first_of(class, pool, record.tenant) then return end
+  redis.call('ZREM', key(class.set, pool), record.tenant)
+  local weight = redis.call('HGET', tenant, class.weight .. pool) or '0'
+  redis.call('HDEL', tenant, class.weight .. pool)
+  for _, priority in ipairs(class.priorities) do redis.call('HDEL', tenant, tokens_field(priority, pool)) end
+  local left = redis.call('HINCRBY', key('pool', pool), class.weights, string.format('%d', -weight))
+  if left == 0 then redis.call('HDEL', key('pool', pool), class.weights, class.tokens) end
 end

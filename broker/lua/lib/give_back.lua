@@ -1,9 +1,11 @@
 -- use: conclude
 
 -- Takes a running request from its worker: back to its place in the queue, or to its end when it may not run again.
--- A failed attempt counts towards MAX_ATTEMPTS, a graceful one does not. Returns the outcome, or '' if it waits again.
-local function give_back(record, failed, detail, now)
+-- A failed attempt counts towards MAX_ATTEMPTS, a graceful one does not. `kind` is how that is
+-- called in the story. Returns the outcome, or '' if it waits again.
+local function give_back(record, kind, failed, detail, now)
   local outcome = ''
+  note(record, now, kind, record.worker, record.epoch, failed and 1 or 0, detail)
   if record.migratable == 0 and log_length(record) > 0 then
     outcome = 'not_migratable'
   elseif record.deadline_ms > 0 and now >= record.deadline_ms then
@@ -16,12 +18,12 @@ local function give_back(record, failed, detail, now)
     return outcome
   end
   redis.call('ZREM', key('lease', record.pool), record.ref)
-  redis.call('HINCRBY', key('tenant', record.tenant), 'running', -1)
-  advance(record.tenant, record.pool, -record.charge)
+  count(record, 'running', -1)
+  advance(record, -record.charge)
   if not failed then record.attempts = record.attempts - 1 end
   record.state, record.charge = 'waiting', 0
   redis.call('HSET', key('request', record.ref), 'state', 'waiting', 'attempts', record.attempts, 'charge', 0,
-    'detail', detail)
-  enter_queue(record)
+    'detail', detail, 'queued_ms', string.format('%d', now))
+  enter_queue(record, now)
   return ''
 end

@@ -1,17 +1,18 @@
 -- A request's hash as a table. Absent texts are '', absent numbers 0. The job is not read: it may be large.
 local TEXTS = {
   state = true, tenant = true, pool = true, owners = true, worker = true, profile = true, outcome = true, detail = true,
+  book = true,
 }
 local FIELDS = {
-  'state', 'tenant', 'pool', 'owners', 'worker', 'profile', 'outcome', 'detail',
+  'state', 'tenant', 'pool', 'owners', 'worker', 'profile', 'outcome', 'detail', 'book',
   'epoch', 'attempts', 'deadline_ms', 'prompt_tokens', 'output_tokens', 'weight', 'score', 'migratable', 'charge',
-  'submitted_ms', 'claimed_ms', 'first_chunk_ms', 'ended_ms', 'ended_by', 'next_index',
+  'submitted_ms', 'queued_ms', 'claimed_ms', 'first_chunk_ms', 'ended_ms', 'ended_by', 'next_index', 'first_epoch',
   'engine_prompt', 'engine_cached', 'logged_tokens', 'used_prompt', 'used_cached', 'used_output',
 }
 -- What it takes to write a chunk: this is read once for every chunk of every stream.
 local WRITING = {
-  'state', 'epoch', 'pool', 'owners', 'deadline_ms', 'first_chunk_ms', 'engine_prompt', 'engine_cached',
-  'logged_tokens',
+  'state', 'epoch', 'pool', 'owners', 'deadline_ms', 'first_chunk_ms', 'first_epoch', 'engine_prompt',
+  'engine_cached', 'logged_tokens',
 }
 
 -- ref: '<tenant>/<request id>'; fields: all by default. Returns nil when there is no such request.

@@ -44,6 +44,15 @@ class Keyspace:
         """The sorted sets whose name starts with a prefix, by the rest of their name."""
         return {n.removeprefix(prefix): value for n, value in self.sorted_sets.items() if n.startswith(prefix)}
 
+    def accounts(self) -> dict[tuple[str, str, str], Hash]:
+        """The hashes of all accounts by tenant, key and model; a tenant's own has neither."""
+        own = {(tenant, "", ""): book for tenant, book in self.named("tenant:").items()}
+        further: dict[tuple[str, str, str], Hash] = {}
+        for name, book in self.named("quota:").items():
+            tenant, key, model = name.split(":")
+            further[tenant, key, model] = book
+        return own | further
+
 
 async def read_keyspace(broker: Broker, shard: int = 0) -> Keyspace:
     tag = f"bl:{{{shard}}}:"

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from broker import Broker, BrokerOptions, keys, replies
+from broker import Broker, BrokerOptions, keys, replies, story
 from broker.scripts import load_scripts
 from broker.types import (
+    Account,
     Attachment,
     ChunkConflict,
     EndEvent,
@@ -18,7 +20,9 @@ from broker.types import (
     Held,
     IndexOutOfRange,
     Lease,
+    Limits,
     Outcome,
+    Price,
     Priority,
     RequestNotFound,
     RequestRef,
@@ -27,6 +31,7 @@ from broker.types import (
 )
 from tests.contract.broker import invariants, model
 from tests.contract.broker.keyspace import Keyspace, read_keyspace
+from tests.contract.broker.ledger import cost_of
 
 T = TypeVar("T")
 
@@ -44,6 +49,22 @@ tenants = st.sampled_from(TENANTS)
 pools = st.sampled_from(POOLS)
 picks = st.integers(0, 10_000)
 tokens = st.integers(0, 40)
+# Few bounds, and one at a time: one that refuses is enough, and what is refused tests nothing else.
+BOUNDS = (
+    *(Limits(requests_per_minute=bound) for bound in (1, 2, 60)),
+    *(Limits(tokens_per_minute=bound) for bound in (60, 200, 1_000)),
+    *(Limits(concurrent_requests=bound) for bound in (0, 1, 3)),
+    *(Limits(queued_requests=bound) for bound in (0, 1, 3)),
+    *(Limits(day_budget=bound) for bound in (200, 1_000, 5_000)),
+    *(Limits(month_budget=bound) for bound in (200, 1_000, 5_000)),
+    Limits(60, 1_000, 10, 10, 10_000, 20_000),
+)
+limits = st.one_of(*[st.just(Limits())] * 6, st.sampled_from(BOUNDS))
+own_account = limits.map(lambda bounds: Account("", "", bounds))
+further_accounts = st.sets(st.sampled_from((("ci", ""), ("", "m"), ("ci", "m"), ("web", ""))), max_size=3).flatmap(
+    lambda names: st.tuples(*(st.builds(Account, st.just(key), st.just(model), limits) for key, model in sorted(names)))
+)
+prices = st.sampled_from((Price(), Price(3, 1, 5), Price(10, 10, 40)))
 
 
 class BrokerMachine(RuleBasedStateMachine):
@@ -65,6 +86,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self.broker = Broker(options, load_scripts(options, {"clock": FROZEN_CLOCK}))
         self.model = model.Model()
         self.leases: list[Lease] = []
+        self.replayed = set[str]()
         self.run(self.command("FLUSHALL"))
         self.set_clock()
 
@@ -82,7 +104,8 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @rule(
         tenant=tenants,
-        request_id=st.sampled_from(IDS),
+        first=st.integers(0, len(IDS) - 1),
+        times=st.sampled_from((1, 1, 1, 2, 4)),
         pool=pools,
         priority=st.sampled_from(Priority),
         weight=st.sampled_from((0.5, 1.0, 4.0)),
@@ -92,12 +115,19 @@ class BrokerMachine(RuleBasedStateMachine):
         digest=st.sampled_from("aaaab"),
         prompt=tokens,
         output=tokens,
-        max_waiting=st.sampled_from((1, 3, 100, 100)),
+        key=st.sampled_from(("", "ci", "web")),
+        task=st.sampled_from(("chat", "code")),
+        price=prices,
+        fp8_price=prices,
+        own=own_account,
+        further=further_accounts,
+        pool_max_waiting=st.sampled_from((None,) * 8 + (0, 2)),
     )
     def submit(
         self,
         tenant: str,
-        request_id: str,
+        first: int,
+        times: int,
         pool: str,
         priority: Priority,
         weight: float,
@@ -107,13 +137,19 @@ class BrokerMachine(RuleBasedStateMachine):
         digest: str,
         prompt: int,
         output: int,
-        max_waiting: int,
+        key: str,
+        task: str,
+        price: Price,
+        fp8_price: Price,
+        own: Account,
+        further: tuple[Account, ...],
+        pool_max_waiting: int | None,
     ) -> None:
         submission = Submission(
-            RequestRef(tenant, request_id),
+            RequestRef(tenant, IDS[first]),
             pool,
             digest,
-            job=f"job of {request_id}".encode(),
+            job=b"job",
             decision=b"decision",
             router=router,
             timeout_ms=timeout_ms,
@@ -122,11 +158,19 @@ class BrokerMachine(RuleBasedStateMachine):
             priority=priority,
             weight=weight,
             migratable=migratable,
-            max_waiting=max_waiting,
+            key=key,
+            task=task,
+            price=price,
+            fp8_price=fp8_price,
+            accounts=(own, *further),
+            pool_max_waiting=pool_max_waiting,
         )
-        result = self.run(self.broker.submit(submission))
-        assert (result.status, result.waiting) == self.model.submit(submission)
-        self.count[f"submit: {result.status.value}"] += 1
+        for n in range(first, first + times):
+            again = replace(submission, ref=RequestRef(tenant, IDS[n % len(IDS)]), job=b"job of %d" % n)
+            result = self.run(self.broker.submit(again))
+            assert result == self.model.submit(again)
+            why = f": {result.over.limit.value}" if result.over else ""
+            self.count[f"submit: {result.status.value}{why}"] += 1
 
     # Mostly where work waits: most random claims would find nothing, and so would most reclaims.
     @precondition(lambda self: self.in_state("waiting"))
@@ -142,9 +186,10 @@ class BrokerMachine(RuleBasedStateMachine):
             assert claim.job == request.submission.job
             assert claim.attempt == request.attempts
             assert list(claim.chunks) == request.chunks
-            timeout = request.submission.timeout_ms
+            timeout = request.timeout_ms
             left = None if timeout is None else request.submitted_ms + timeout - self.model.now
             assert claim.remaining_ms == left
+            assert claim.waited_ms == request.waited_ms
             self.leases.append(claim.lease)
         self.count[f"claim: {len(claims)}"] += 1
 
@@ -201,6 +246,17 @@ class BrokerMachine(RuleBasedStateMachine):
         assert answer == self.model.finish(lease.ref, lease.epoch, index, chunk, count, outcome, usage)
         self.count[f"finish: {answer if isinstance(answer, str) else answer.value}"] += 1
 
+    @precondition(lambda self: self.in_state("waiting"))
+    @rule(pick=picks, times=st.integers(1, 4), ms=st.sampled_from((100, 2_000)))
+    def serve(self, pick: int, times: int, ms: int) -> None:
+        """One request after the other, as by a worker with one slot: only so a rate can be measured."""
+        for _ in range(times):
+            before = len(self.leases)
+            self.claim(pick, "w1", 1)
+            self.pass_time(ms)
+            if len(self.leases) > before:
+                self.finish(-1, 0, 1, True, Outcome.STOP, 3, 5)
+
     @precondition(lambda self: self.leases)
     @rule(pick=picks, failed=st.booleans())
     def release(self, pick: int, failed: bool) -> None:
@@ -248,6 +304,7 @@ class BrokerMachine(RuleBasedStateMachine):
         ref = self.ref(pick)
         reading = self.broker.attach(ref, router, index) if router else self.broker.read_log(ref, index)
         known = self.model.requests.get(ref)
+        self.show_request(ref)
         try:
             attachment = self.run(reading)
         except RequestNotFound:
@@ -263,11 +320,22 @@ class BrokerMachine(RuleBasedStateMachine):
         self.count[f"attach: {request.state}"] += 1
 
     @precondition(lambda self: self.in_state("waiting") or self.in_state("running"))
-    @rule(ms=st.sampled_from((1, 500, 2_000, model.LEASE_MS - 1, model.LEASE_MS, 20_000)))
+    @rule(ms=st.sampled_from((1, 500, 2_000, 2_000, model.LEASE_MS - 1, model.LEASE_MS, 20_000, 90_000)))
     def pass_time(self, ms: int) -> None:
         self.model.now += ms
         self.set_clock()
+        self.show_pool(POOLS[ms % 2])
         self.count["time passes"] += 1
+
+    @precondition(lambda self: self.model.dead)
+    @rule(pick=picks, how=st.sampled_from(("replay", "replay", "purge")))
+    def settle_letter(self, pick: int, how: str) -> None:
+        ref = self.model.dead[pick % len(self.model.dead)]
+        settling = self.broker.replay(ref) if how == "replay" else self.broker.purge(ref)
+        self.replayed.add(keys.member(ref))
+        assert self.run(settling) == self.model.settle_letter(ref, how)
+        self.leases = [lease for lease in self.leases if lease.ref in self.model.requests]
+        self.count[f"dead letter: {how}"] += 1
 
     # At most one: with both gone, nobody would be left to listen.
     @precondition(lambda self: len(self.model.inboxes) == 2 and len(self.leases) > 6)
@@ -283,9 +351,12 @@ class BrokerMachine(RuleBasedStateMachine):
     @invariant()
     def keys_agree(self) -> None:
         space = self.run(read_keyspace(self.broker))
-        invariants.check(space)
+        invariants.check(space, self.replayed)
         self.compare_requests(space)
         self.compare_virtual_times(space)
+        self.compare_accounts(space)
+        self.compare_rates(space)
+        assert space.lists.get("recent", []) == [keys.member(ref).encode() for ref in self.model.recent]
         inboxes = {name.removeprefix("in:"): entries for name, entries in space.streams.items() if name != "dead"}
         assert inboxes.keys() == self.model.inboxes.keys(), "an expired inbox was made again"
         for router, expected in self.model.inboxes.items():
@@ -305,7 +376,26 @@ class BrokerMachine(RuleBasedStateMachine):
             keys.member(ref) for ref in self.model.dead
         ]
 
-    # What the steps share.
+    # What the steps share. To look is no rule of its own: it would take steps from those that change something.
+
+    def show_request(self, ref: RequestRef) -> None:
+        known = self.model.requests.get(ref)
+        try:
+            self.compare_view(self.run(self.broker.story(ref)).request)
+        except RequestNotFound:
+            assert known is None
+        recent = list(dict.fromkeys(known for known in self.model.recent if known in self.model.requests))
+        assert [view.ref for view in self.run(self.broker.recent(1_000))] == recent
+        own = [view.ref for view in self.run(self.broker.recent(3, ref.tenant))]
+        assert own == [known for known in recent if known.tenant == ref.tenant][:3]
+
+    def show_pool(self, pool: str) -> None:
+        (state,) = self.run(self.broker.pools([pool]))
+        for priority in Priority:
+            waiting = [r for r in self.model.waiting(pool) if r.submission.priority is priority]
+            assert state.waiting_by_priority[priority] == len(waiting)
+            oldest = max((self.model.now - request.queued_ms for request in waiting), default=0)
+            assert state.oldest_ms_by_priority[priority] == oldest
 
     def compare_requests(self, space: Keyspace) -> None:
         stored = space.named("req:")
@@ -317,13 +407,63 @@ class BrokerMachine(RuleBasedStateMachine):
             assert int(fields["attempts"]) == request.attempts
             assert fields["owners"].decode().split() == request.owners
             assert space.lists.get(f"log:{keys.member(ref)}", []) == request.chunks
+            told = [story.transition(entry) for entry in space.lists[f"story:{keys.member(ref)}"]]
+            if len(told) == len(request.story):
+                assert told == request.story
+            else:  # the middle has been taken out
+                assert told[:16] == request.story[:16]
+                assert told[-32:] == request.story[-32:]
             if request.state == "running":
                 lease_end = space.sorted_sets[f"lease:{request.submission.pool}"][keys.member(ref)]
                 assert lease_end == request.lease_end
 
+    def compare_view(self, view: story.RequestView) -> None:
+        request = self.model.requests[view.ref]
+        submission, usage = request.submission, request.usage
+        assert (view.state.value, view.outcome, view.pool) == (request.state, request.outcome, submission.pool)
+        assert (view.decision, view.key, view.priority) == (b"decision", submission.key, submission.priority)
+        assert (view.epoch, view.attempts, view.worker) == (request.epoch, request.attempts, request.worker)
+        assert (view.submitted_ms, view.queued_ms) == (request.submitted_ms, request.queued_ms)
+        assert (view.claimed_ms, view.first_chunk_ms) == (request.claimed_ms, request.first_chunk_ms)
+        assert (view.ended_ms is not None) == request.ended
+        if usage is None:
+            usage = Usage(request.engine_prompt, request.engine_cached, request.logged_tokens)
+        assert view.usage == usage
+        failed = request.outcome in {Outcome.NOT_MIGRATABLE, Outcome.ATTEMPTS_EXHAUSTED}
+        assert view.cost == (0 if failed else cost_of(submission.price, usage))
+        assert view.fp8_cost == (0 if failed else cost_of(submission.fp8_price, usage))
+
     def compare_virtual_times(self, space: Keyspace) -> None:
-        for (tenant, pool), time in self.model.virtual.items():
-            assert float(space.hashes.get(f"tenant:{tenant}", {}).get(f"v:{pool}", b"0")) == time
+        for (tenant, pool, batch), time in self.model.virtual.items():
+            field = f"{'bv' if batch else 'v'}:{pool}"
+            assert float(space.hashes.get(f"tenant:{tenant}", {}).get(field, b"0")) == time
+
+    def compare_accounts(self, space: Keyspace) -> None:
+        """Buckets, what is spent, and usage; what is held of each account is among the invariants."""
+        ledger = self.model.ledger
+        names = list(space.accounts())
+        looks = [self.broker.account(*name, Limits(requests_per_minute=7, tokens_per_minute=100)) for name in names]
+        states = dict(zip(names, self.run(gathered(looks)), strict=True))
+        for name, book in space.accounts().items():
+            for field, levels in (("requests", ledger.requests), ("tokens", ledger.tokens)):
+                level, since = levels.get(name, (0, 0))
+                assert int(book.get(f"{field}_level", b"0")) == level * 60_000
+                assert int(book.get(f"{field}_ms", b"0")) == since
+            day, month = ledger.spent(name, self.model.now)
+            state = states[name]
+            assert (state.day_spent, state.month_spent) == (day, month)
+            assert state.requests_used == float(ledger.level(ledger.requests, name, 7, self.model.now))
+            assert state.tokens_used == float(ledger.level(ledger.tokens, name, 100, self.model.now))
+        stored = {
+            name: {field: int(amount) for field, amount in fields.items()}
+            for name, fields in space.named("usage:").items()
+        }
+        assert stored == ledger.usage()
+
+    def compare_rates(self, space: Keyspace) -> None:
+        for pool, rate in self.model.rates.items():
+            stored = space.hashes[f"pool:{pool}"].get("rate")
+            assert (float(stored) if stored else None) == rate.per_s
 
     def compare_attachment(self, attachment: Attachment, request: model.Request, index: int) -> None:
         assert attachment.decision == request.submission.decision
@@ -352,14 +492,14 @@ class BrokerMachine(RuleBasedStateMachine):
         )
 
     def lease(self, pick: int, offset: int = 0) -> tuple[Lease, int]:
-        """A lease, live ones and recent ones rather than old ones, and an index near the end of its request's log."""
+        """A lease, the newest for a pick of -1, else a live or recent one; and an index near its log's end."""
         live = [
             lease
             for lease in self.leases
             if (request := self.model.requests[lease.ref]).state == "running" and request.epoch == lease.epoch
         ]
         choice = live if live and pick % 4 else self.leases[-8:]
-        lease = choice[pick % len(choice)]
+        lease = choice[pick % len(choice)] if pick >= 0 else self.leases[-1]
         return lease, max(0, len(self.model.requests[lease.ref].chunks) + offset)
 
     def in_state(self, state: str) -> list[model.Request]:
@@ -388,7 +528,8 @@ class BrokerMachine(RuleBasedStateMachine):
             return "conflict"
 
     def set_clock(self) -> None:
-        self.run(self.command("SET", "bl:{0}:clock", self.model.now))
+        for tag in ("0", "workers"):
+            self.run(self.command("SET", f"bl:{{{tag}}}:clock", self.model.now))
 
     async def command(self, *command: str | int) -> None:
         await self.broker._shards[0].command(*command)  # pyright: ignore[reportPrivateUsage]
@@ -398,3 +539,7 @@ class BrokerMachine(RuleBasedStateMachine):
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)
+
+
+async def gathered(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    return await asyncio.gather(*calls)

@@ -7,11 +7,26 @@ two, so virtual time is exact and the model can demand equality.
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from broker.types import Held, Outcome, Priority, Reclaimed, RequestRef, Submission, SubmitStatus, Usage
+from broker.story import Transition, TransitionKind
+from broker.types import (
+    Held,
+    Outcome,
+    Priority,
+    Reclaimed,
+    RequestRef,
+    Submission,
+    SubmitResult,
+    SubmitStatus,
+    Usage,
+)
+from tests.contract.broker.ledger import AccountKey, Ending, Ledger
 
 LEASE_MS = 5_000
 MAX_ATTEMPTS = 3
 BATCH_TURN = 4
+START_MS = 1_835_481_480_000  # 2028-02-29T23:58:00Z: a day, and a month, end soon
+WINDOW_MS = 2_000
+FRESH_MS = 60_000
 
 
 @dataclass(eq=False)
@@ -20,11 +35,14 @@ class Request:
     arrival: int
     submitted_ms: int
     owners: list[str]
+    took: set[AccountKey]  # whose buckets gave it its tokens
     state: str = "waiting"
     epoch: int = 0
     attempts: int = 0
     worker: str = ""
     lease_end: int = 0
+    queued_ms: int = 0
+    waited_ms: int = 0  # until its last claim
     charge: float = 0.0
     chunks: list[bytes] = field(default_factory=list[bytes])
     logged_tokens: int = 0
@@ -37,6 +55,14 @@ class Request:
     outcome: Outcome | None = None
     detail: str = ""
     usage: Usage | None = None
+    replayed: bool = False
+    story: list[Transition] = field(default_factory=list[Transition])
+    told_epoch: int = 0  # of whose lease the first chunk is in the story
+
+    def note(
+        self, now: int, kind: TransitionKind, who: str = "", epoch: int = 0, number: int = 0, detail: str = ""
+    ) -> None:
+        self.story.append(Transition(now, kind, who, epoch, number, detail))
 
     @property
     def ref(self) -> RequestRef:
@@ -54,70 +80,111 @@ class Request:
     def urgency(self) -> tuple[int, int]:
         return self.submission.priority.value, self.arrival
 
+    @property
+    def batch(self) -> bool:
+        return self.submission.priority is Priority.BATCH
+
+    @property
+    def timeout_ms(self) -> int | None:
+        return None if self.replayed else self.submission.timeout_ms
+
     def overdue(self, now: int) -> bool:
-        timeout = self.submission.timeout_ms
+        timeout = self.timeout_ms
         return timeout is not None and now >= self.submitted_ms + timeout
+
+
+@dataclass
+class Rate:
+    """How fast a pool is, in estimated tokens per second."""
+
+    window_ms: int | None = None  # when the window was opened
+    window_tokens: int = 0
+    per_s: float | None = None
+    measured_ms: int = 0
+
+    def fresh(self, now: int) -> float | None:
+        return self.per_s if self.per_s and now - self.measured_ms <= FRESH_MS else None
 
 
 class Model:
     """One shard."""
 
     def __init__(self) -> None:
-        self.now = 1_000_000
+        self.now = START_MS
         self.requests: dict[RequestRef, Request] = {}
-        self.virtual: dict[tuple[str, str], float] = defaultdict(float)  # by tenant, pool
-        self.fair: dict[tuple[str, bool], set[str]] = defaultdict(set)  # by pool, whether batch
-        self.clock: dict[str, float] = defaultdict(float)  # by pool
+        self.ledger = Ledger()
+        self.virtual: dict[tuple[str, str, bool], float] = defaultdict(float)  # by tenant, pool, whether batch
+        self.fair: dict[tuple[str, bool], dict[str, float]] = defaultdict(
+            dict
+        )  # weights by pool, whether batch; tenant
+        self.clock: dict[tuple[str, bool], float] = defaultdict(float)  # by pool, whether batch
+        self.rates: dict[str, Rate] = defaultdict(Rate)  # by pool
         self.claims: dict[str, int] = defaultdict(int)  # by pool
         self.arrivals: dict[str, int] = defaultdict(int)  # by pool
         self.inboxes: dict[str, list[tuple[RequestRef, int | Outcome]]] = {}  # of live routers
         self.told: dict[str, list[tuple[int, RequestRef]]] = defaultdict(list)  # by worker
         self.dead: list[RequestRef] = []
+        self.recent: list[RequestRef] = []  # newest first
 
     # Transitions.
 
-    def submit(self, submission: Submission) -> tuple[SubmitStatus, int]:
+    def submit(self, submission: Submission) -> SubmitResult:
         pool, tenant = submission.pool, submission.ref.tenant
         waiting = len(self.waiting(pool, tenant))
         known = self.requests.get(submission.ref)
         if known is not None:
             same = known.submission.digest == submission.digest
-            return (SubmitStatus.JOINED if same else SubmitStatus.CONFLICT), waiting
-        if waiting >= submission.max_waiting:
-            return SubmitStatus.QUEUE_FULL, waiting
+            return SubmitResult(SubmitStatus.JOINED if same else SubmitStatus.CONFLICT, waiting)
+        open_requests = [(r.submission, r.state == "waiting") for r in self.requests.values() if not r.ended]
+        over = self.ledger.over(submission, open_requests, self.now)
+        if over is not None:
+            return SubmitResult(SubmitStatus.OVER_LIMIT, waiting, over)
+        if submission.pool_max_waiting is not None and len(self.waiting(pool)) >= submission.pool_max_waiting:
+            return SubmitResult(SubmitStatus.POOL_FULL, waiting)
+        turn_ms = self._turn_in(submission)
+        if submission.timeout_ms is not None and turn_ms > submission.timeout_ms:
+            return SubmitResult(SubmitStatus.TOO_LATE, waiting, wait_ms=turn_ms)
         self.arrivals[pool] += 1
-        request = Request(submission, self.arrivals[pool], self.now, [submission.router])
+        took = self.ledger.admit(submission, self.now)
+        request = Request(submission, self.arrivals[pool], self.now, [submission.router], took)
         self.requests[submission.ref] = request
-        self._place(tenant, pool)
-        return SubmitStatus.ACCEPTED, waiting + 1
+        self._join(request)
+        request.note(self.now, TransitionKind.SUBMIT, submission.router)
+        self.recent.insert(0, submission.ref)
+        return SubmitResult(SubmitStatus.ACCEPTED, waiting + 1)
 
     def claim(self, pool: str, worker: str, limit: int) -> list[Request]:
         claimed: list[Request] = []
         while len(claimed) < limit:
             batch_turn = (self.claims[pool] + 1) % BATCH_TURN == 0
-            tenants = self.fair[pool, batch_turn] or self.fair[pool, not batch_turn]
-            if not tenants:
+            batch = batch_turn if self.fair[pool, batch_turn] else not batch_turn
+            if not self.fair[pool, batch]:
                 break
-            tenant = min(tenants, key=lambda name: (self.virtual[name, pool], name))
-            request = min(self.waiting(pool, tenant), key=lambda r: r.urgency)
+            tenant = min(self.fair[pool, batch], key=lambda name: (self.virtual[name, pool, batch], name))
+            request = min((r for r in self.waiting(pool, tenant) if r.batch == batch), key=lambda r: r.urgency)
             if request.overdue(self.now):
                 self._end(request, Outcome.DEADLINE)
                 continue
             self.claims[pool] += 1
-            self.clock[pool] = max(self.clock[pool], self.virtual[tenant, pool])
+            self.clock[pool, batch] = max(self.clock[pool, batch], self.virtual[tenant, pool, batch])
             request.state, request.worker, request.lease_end = "running", worker, self.now + LEASE_MS
             request.epoch += 1
             request.attempts += 1
             request.claimed_ms = request.claimed_ms or self.now
-            self._place(tenant, pool)
+            request.waited_ms = self.now - request.queued_ms
+            self._leave(request)
             request.charge = request.reserved / request.submission.weight
-            self.virtual[tenant, pool] += request.charge
+            self.virtual[tenant, pool, batch] += request.charge
+            request.note(self.now, TransitionKind.CLAIM, worker, request.epoch, request.attempts)
             claimed.append(request)
         return claimed
 
     def hold(self, ref: RequestRef, epoch: int) -> Held:
         request = self.requests.get(ref)
-        if request is None or request.epoch != epoch or request.state == "waiting":
+        if request is None:
+            return Held.FENCED
+        if request.epoch != epoch or request.state == "waiting":
+            request.note(self.now, TransitionKind.FENCE, epoch=epoch)
             return Held.FENCED
         if request.ended:
             return Held.ENDED
@@ -131,6 +198,9 @@ class Model:
             return "hole"
         if index < len(request.chunks):
             return "repeated" if request.chunks[index] == chunk else "conflict"
+        if request.told_epoch != request.epoch:
+            request.note(self.now, TransitionKind.FIRST, epoch=request.epoch, number=index)
+            request.told_epoch = request.epoch
         request.chunks.append(chunk)
         request.logged_tokens += tokens
         request.first_chunk_ms = request.first_chunk_ms or self.now
@@ -185,6 +255,7 @@ class Model:
             return Held.YES
         held = self.hold(ref, epoch)
         if held is Held.YES:
+            request.note(self.now, TransitionKind.RELEASE, request.worker, epoch, int(failed), detail)
             self._give_back(request, failed, detail)
         return held
 
@@ -196,6 +267,7 @@ class Model:
         for request in gone:
             self.told[request.worker].append((request.epoch, request.ref))
             worker, epoch = request.worker, request.epoch
+            request.note(self.now, TransitionKind.RECLAIM, worker, epoch, 1, "the lease ran out")
             self._give_back(request, True, "the lease ran out")
             reclaimed.append(Reclaimed(request.ref, worker, epoch, request.outcome))
         return reclaimed
@@ -203,48 +275,108 @@ class Model:
     def cancel(self, ref: RequestRef) -> Request | None:
         request = self.requests.get(ref)
         if request is not None and not request.ended:
-            if request.state == "running":
-                self.told[request.worker].append((request.epoch, ref))
-            self._end(request, Outcome.CANCELLED)
+            request.note(self.now, TransitionKind.CANCEL)
+            self._cancel(request)
         return request
+
+    def _cancel(self, request: Request) -> None:
+        if request.state == "running":
+            self.told[request.worker].append((request.epoch, request.ref))
+        self._end(request, Outcome.CANCELLED)
 
     def abandon(self, ref: RequestRef, router: str) -> Request | None:
         request = self.requests.get(ref)
         if request is None or request.ended:
             return request
+        request.note(self.now, TransitionKind.ABANDON, router)
         request.owners = [owner for owner in request.owners if owner != router]
         if any(owner in self.inboxes for owner in request.owners):
             return None
-        return self.cancel(ref)
+        self._cancel(request)
+        return request
 
     def attach(self, ref: RequestRef, router: str) -> Request | None:
         request = self.requests.get(ref)
         if request is not None and not request.ended and router not in request.owners:
             request.owners.append(router)
+            request.note(self.now, TransitionKind.ATTACH, router)
         return request
+
+    def settle_letter(self, ref: RequestRef, how: str) -> bool:
+        if ref not in self.dead:
+            return False
+        self.dead.remove(ref)
+        request = self.requests[ref]
+        if how == "purge":
+            del self.requests[ref]
+        else:
+            request.state, request.attempts, request.owners, request.took = "waiting", 0, [], set()
+            request.outcome, request.usage, request.replayed = None, None, True
+            self._join(request)
+            request.note(self.now, TransitionKind.REPLAY)
+        return True
 
     # What follows from the state.
 
-    def waiting(self, pool: str, tenant: str) -> list[Request]:
+    def waiting(self, pool: str, tenant: str | None = None) -> list[Request]:
         return [
             request
             for request in self.requests.values()
-            if (request.state, request.submission.pool, request.ref.tenant) == ("waiting", pool, tenant)
+            if (request.state, request.submission.pool) == ("waiting", pool) and tenant in (None, request.ref.tenant)
         ]
+
+    def _turn_in(self, submission: Submission) -> int:
+        """In how many ms the turn of a new request would come; 0 when that is not known."""
+        pool, tenant = submission.pool, submission.ref.tenant
+        batch = submission.priority is Priority.BATCH
+        rate = self.rates[pool].fresh(self.now)
+        everything = [request for request in self.waiting(pool) if request.batch == batch]
+        before = [r for r in everything if r.ref.tenant == tenant and r.submission.priority <= submission.priority]
+        own = sum(request.reserved for request in before)
+        if rate is None or own == 0:
+            return 0
+        weights = self.fair[pool, batch]
+        half_served = self.virtual[tenant, pool, batch] + own / weights[tenant] / 2
+        others = [weights[name] for name in weights if name != tenant]
+        competing = [n for n in weights if n != tenant and self.virtual[n, pool, batch] <= half_served]
+        share = 1 + (sum(others) * len(competing) / len(others) / weights[tenant] if others else 0)
+        return int(min(sum(request.reserved for request in everything), own * share) * 1000 / rate)
 
     # Steps that transitions share.
 
-    def _place(self, tenant: str, pool: str) -> None:
-        waiting = self.waiting(pool, tenant)
-        for batch in (False, True):
-            wanted = bool(waiting) and batch == all(r.submission.priority is Priority.BATCH for r in waiting)
-            members = self.fair[pool, batch]
-            if not wanted:
-                members.discard(tenant)
-            elif tenant not in members:
-                least = min((self.virtual[name, pool] for name in members), default=self.clock[pool])
-                self.virtual[tenant, pool] = max(self.virtual[tenant, pool], least)
-                members.add(tenant)
+    def _join(self, request: Request) -> None:
+        """What a request does that begins to wait."""
+        request.queued_ms = self.now
+        tenant, pool, batch = request.ref.tenant, request.submission.pool, request.batch
+        members = self.fair[pool, batch]
+        if tenant not in members:
+            least = min((self.virtual[name, pool, batch] for name in members), default=self.clock[pool, batch])
+            self.virtual[tenant, pool, batch] = max(self.virtual[tenant, pool, batch], least)
+            members[tenant] = request.submission.weight
+
+    def _leave(self, request: Request) -> None:
+        """What a request does that waits no longer; its state has been changed."""
+        tenant, pool, batch = request.ref.tenant, request.submission.pool, request.batch
+        if not any(other.batch == batch for other in self.waiting(pool, tenant)):
+            del self.fair[pool, batch][tenant]
+        if not self.waiting(pool):
+            self.rates[pool].window_ms = None
+
+    def _measure(self, request: Request) -> None:
+        """What the end of a running request says about the rate."""
+        rate = self.rates[request.submission.pool]
+        if not self.waiting(request.submission.pool):
+            return
+        elapsed = self.now - rate.window_ms if rate.window_ms is not None else None
+        if elapsed is not None and elapsed < WINDOW_MS:
+            rate.window_tokens += request.reserved
+            return
+        if elapsed is not None and elapsed <= FRESH_MS:
+            measured = (rate.window_tokens + request.reserved) * 1000 / elapsed
+            if rate.per_s is not None and self.now - rate.measured_ms <= FRESH_MS:
+                measured = (measured + rate.per_s) / 2
+            rate.per_s, rate.measured_ms = measured, self.now
+        rate.window_ms, rate.window_tokens = self.now, 0
 
     def _give_back(self, request: Request, failed: bool, detail: str) -> None:
         if not request.submission.migratable and request.chunks:
@@ -255,25 +387,33 @@ class Model:
             self._end(request, Outcome.ATTEMPTS_EXHAUSTED, detail)
         else:
             tenant, pool = request.ref.tenant, request.submission.pool
-            self.virtual[tenant, pool] -= request.charge
+            self.virtual[tenant, pool, request.batch] -= request.charge
             request.state, request.charge = "waiting", 0.0
             request.attempts -= not failed
-            self._place(tenant, pool)
+            self._join(request)
 
     def _end(self, request: Request, outcome: Outcome, detail: str = "", usage: Usage | None = None) -> None:
         tenant, pool = request.ref.tenant, request.submission.pool
         if usage is None:
-            prompt = request.engine_prompt or request.submission.prompt_tokens
+            prompt = request.engine_prompt or (request.submission.prompt_tokens if request.claimed_ms else 0)
             usage = Usage(prompt, request.engine_cached, request.logged_tokens)
-        worked = request.state == "running" or request.logged_tokens > 0
+        ran = request.state == "running"
+        worker, epoch = (request.worker, request.epoch) if ran else ("", 0)
+        request.note(self.now, TransitionKind.END, worker, epoch, detail=f"{outcome.value} {detail}".strip())
+        worked = ran or request.logged_tokens > 0
         spent = usage.prompt_tokens + usage.output_tokens if worked else 0
-        self.virtual[tenant, pool] += spent / request.submission.weight - request.charge
+        self.virtual[tenant, pool, request.batch] += spent / request.submission.weight - request.charge
         request.state = "dead" if outcome is Outcome.ATTEMPTS_EXHAUSTED else "finished"
         if request.state == "dead":
             self.dead.append(request.ref)
         request.charge, request.outcome, request.detail, request.usage = 0.0, outcome, detail, usage
         request.ended_ms = self.now
-        self._place(tenant, pool)
+        if ran:
+            self._measure(request)
+        else:
+            self._leave(request)
+        failed = outcome in {Outcome.NOT_MIGRATABLE, Outcome.ATTEMPTS_EXHAUSTED}
+        self.ledger.end(Ending(request.submission, self.now, failed, usage), request.took)
         self._tell(request, outcome)
 
     def _tell(self, request: Request, what: int | Outcome) -> None:

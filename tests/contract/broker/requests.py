@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 from broker import Broker
-from broker.types import Claim, Outcome, Price, Priority, RequestRef, Submission, Usage
+from broker.types import Account, Claim, Limits, Outcome, Price, Priority, RequestRef, Submission, Usage
 
 POOL = "smollm2/fp4"
+UNBOUNDED = (Account("", "", Limits()),)
 USAGE = Usage(prompt_tokens=10, cached_prompt_tokens=0, output_tokens=20)
 
 
@@ -29,7 +30,7 @@ def make_submission(request_id: str = "r1", tenant: str = "acme", **changes: Any
         task="chat",
         price=Price(),
         fp8_price=Price(),
-        accounts=(),
+        accounts=UNBOUNDED,
         pool_max_waiting=None,
     )
     return replace(submission, **changes)

@@ -13,9 +13,21 @@ import pytest
 from broker import Broker, BrokerOptions
 from broker.documents import Revision
 from broker.scripts import load_scripts
-from broker.types import Gap, Held, LeaseEnded, Outcome, RequestRef, WorkerInfo
+from broker.types import (
+    Account,
+    Change,
+    Directive,
+    Gap,
+    Held,
+    Interval,
+    LeaseEnded,
+    Limits,
+    Outcome,
+    RequestRef,
+    WorkerInfo,
+)
 from deploy.local.server import LocalServer, free_port
-from tests.contract.broker.requests import POOL, USAGE, make_submission
+from tests.contract.broker.requests import POOL, UNBOUNDED, USAGE, make_submission
 
 SHARDS = 3
 TENANTS = tuple(f"tenant-{n}" for n in range(12))
@@ -31,7 +43,8 @@ async def run_all(broker: Broker) -> None:
     """Every transition, in an order that makes each do its work, for tenants of all shards."""
     for tenant in TENANTS:
         for name in ("first", "second"):
-            await broker.submit(make_submission(name, tenant, migratable=name == "first"))
+            accounts = (*UNBOUNDED, Account("ci", "", Limits(tokens_per_minute=1_000)))
+            await broker.submit(make_submission(name, tenant, migratable=name == "first", accounts=accounts))
     claims = await broker.claim(POOL, "w1", b"profile", 100)
     assert {claim.lease.ref.tenant for claim in claims} == set(TENANTS)
     for claim in claims:
@@ -43,7 +56,7 @@ async def run_all(broker: Broker) -> None:
         for claim in await broker.claim(POOL, "w1", b"profile", 100):
             assert claim.attempt == attempt
             await broker.release(claim.lease, failed=True)
-    assert len(await broker.dead_letters()) == len(TENANTS)
+    assert len((await broker.dead_letters()).items) == len(TENANTS)
     for tenant in TENANTS:
         assert await broker.replay(RequestRef(tenant, "first"))
         await broker.cancel(RequestRef(tenant, "first"))
@@ -66,10 +79,21 @@ async def run_all(broker: Broker) -> None:
     await broker.register(WorkerInfo("w1", POOL, b"", 1, 0))
     (state,) = await broker.pools([POOL])
     assert (len(state.workers), state.waiting, state.running) == (1, len(TENANTS), 0)
+    await broker.direct(POOL, "w1", Directive.DRAIN)
+    assert await broker.register(WorkerInfo("w1", POOL, b"", 1, 0)) is Directive.DRAIN
     await broker.unregister(POOL, "w1")
-    await broker.documents.put("policy/acme", "{}", author="acme/admin", etag="")
+    for tenant in TENANTS:
+        assert (await broker.account(tenant, "ci", "", Limits(tokens_per_minute=1_000))).reserved_tokens == 0
+        assert sum(row.requests for row in await broker.usage(tenant, Interval.DAY, 0, 1)) == 0
+    await broker.documents.put("policy/acme", "{}", author="acme/admin", etag="", audit=Change("PutPolicy", "acme"))
+    await broker.audit.record("operator/local", "SetWorkerState", "worker/w1", "", "serve", "drain")
+    assert [event.action for event in (await broker.audit.list()).items] == ["SetWorkerState", "PutPolicy"]
     assert (await broker.documents.changes(Revision()))[1] == ["policy/acme"]
     await broker.documents.count("shadow/acme", {"same": 1})
+    assert {view.ref.tenant for view in await broker.recent()} == set(TENANTS)
+    for tenant in TENANTS:
+        (view, *_) = await broker.recent(10, tenant)
+        assert (await broker.story(view.ref)).transitions
 
 
 async def test_the_tenants_cover_all_shards() -> None:
@@ -101,7 +125,24 @@ async def test_every_key_that_a_script_touches_is_in_one_slot(shared_server: Loc
     writer.close()
     await writer.wait_closed()
     assert scripts == {script.sha.decode() for script in load_scripts(options).values()}
-    assert kinds >= {"req", "log", "q", "fair", "lease", "bell", "pool", "tenant", "in", "ctl", "dead"}
+    assert kinds >= {
+        "req",
+        "log",
+        "story",
+        "recent",
+        "waiting",
+        "q",
+        "fair",
+        "lease",
+        "bell",
+        "pool",
+        "tenant",
+        "quota",
+        "usage",
+        "in",
+        "ctl",
+        "dead",
+    }
 
 
 @pytest.fixture

@@ -6,20 +6,23 @@ import pytest
 
 from broker import Broker, BrokerOptions
 from broker.documents import ANY, KEPT_VERSIONS, Document, EtagMismatch, Revision
-from broker.types import BrokerUnavailable
+from broker.types import BrokerUnavailable, Change
 from deploy.local.server import LocalServer
 
 NAME = "policy/acme"
 
 
 async def put(broker: Broker, text: str, etag: str = ANY, name: str = NAME, author: str = "acme/admin") -> Document:
-    return await broker.documents.put(name, text, author=author, etag=etag, note="why")
+    change = Change("PutPolicy", "acme")
+    return await broker.documents.put(name, text, author=author, etag=etag, audit=change, note="why")
 
 
 async def test_a_put_is_read_back(broker: Broker) -> None:
     assert await broker.documents.get(NAME) is None
     text = "map: {}\n# ünïcode \U0001f600\n\n"
-    stored = await broker.documents.put(NAME, text, author='a"b/\\', etag="", note="line\nbreak")
+    stored = await broker.documents.put(
+        NAME, text, author='a"b/\\', etag="", audit=Change("PutPolicy", "acme"), note="line\nbreak"
+    )
     assert stored == await broker.documents.get(NAME)
     assert (stored.version, stored.text, stored.author, stored.note) == (1, text, 'a"b/\\', "line\nbreak")
     assert stored.time_ms > 1_600_000_000_000

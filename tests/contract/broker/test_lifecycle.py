@@ -16,6 +16,7 @@ from broker.types import (
     LeaseEnded,
     Limits,
     Outcome,
+    Priority,
     Reclaimed,
     RequestNotFound,
     RequestRef,
@@ -129,7 +130,7 @@ async def test_renewal_keeps_a_lease(broker: Broker) -> None:
 async def test_cancel_while_waiting_never_starts(broker: Broker) -> None:
     await broker.submit(make_submission())
     ending = await broker.cancel(RequestRef("acme", "r1"))
-    assert (ending.outcome, ending.usage, ending.claimed_ms) == (Outcome.CANCELLED, Usage(10, 0, 0), None)
+    assert (ending.outcome, ending.usage, ending.claimed_ms) == (Outcome.CANCELLED, Usage(0, 0, 0), None)
     assert await broker.claim(POOL, "w1", b"", 1) == []
 
 
@@ -196,7 +197,7 @@ async def test_poison_is_dead_after_three_attempts(broker: Broker) -> None:
         assert claim.attempt == attempt
         assert await broker.release(claim.lease, failed=True, detail="the engine died") is Held.YES
     assert await broker.claim(POOL, "w1", b"", 1) == []
-    (letter,) = await broker.dead_letters()
+    (letter,) = (await broker.dead_letters()).items
     assert (letter.ref, letter.attempts, letter.detail) == (RequestRef("acme", "r1"), 3, "the engine died")
     ((_, stored),) = (await read_keyspace(broker)).streams["dead"]
     assert not any(b"poison" in value for value in stored)
@@ -210,7 +211,7 @@ async def test_a_dead_letter_can_be_replayed_and_purged(broker: Broker) -> None:
         await broker.release(claim.lease, failed=True)
     assert await broker.replay(ref)
     assert not await broker.replay(ref)
-    assert await broker.dead_letters() == []
+    assert (await broker.dead_letters()).items == ()
     invariants.check(await read_keyspace(broker))
     for attempt in (1, 2, 3):
         claim = await claim_one(broker)
@@ -220,7 +221,7 @@ async def test_a_dead_letter_can_be_replayed_and_purged(broker: Broker) -> None:
     assert await broker.purge(ref)
     assert not await broker.purge(ref)
     assert b"secret" not in await all_bytes(broker)
-    assert await broker.dead_letters() == []
+    assert (await broker.dead_letters()).items == ()
 
 
 async def test_a_graceful_release_does_not_count(broker: Broker) -> None:
@@ -294,8 +295,10 @@ async def test_everything_of_a_request_expires_after_the_resume_window(broker: B
             await hasty.read_log(claim.lease.ref, 0)
         assert await hasty.append(claim.lease, 1, b"late", 1) is Held.FENCED
         space = await read_keyspace(hasty)
-        assert not space.lists
-        assert space.hashes.keys() == {"tenant:acme", f"pool:{POOL}"}
+        assert set(space.lists) <= {"recent"}
+        assert await hasty.recent() == []
+        left = {name for name in space.hashes if not name.startswith("usage:")}
+        assert left == {"tenant:acme", f"pool:{POOL}"}
 
 
 async def test_a_request_that_was_lost_stops_nobody(broker: Broker) -> None:
@@ -356,6 +359,19 @@ async def test_the_registry_forgets_the_silent(shared_server: LocalServer, broke
         assert (empty.workers, empty.waiting, empty.running) == ((), 0, 0)
         await hasty.unregister(POOL, "loud")
         assert (await hasty.pools([POOL]))[0].workers == ()
+
+
+async def test_a_pool_tells_what_waits_by_priority_and_for_how_long(broker: Broker) -> None:
+    await broker.submit(make_submission("a", priority=Priority.BATCH))
+    await asyncio.sleep(0.02)
+    for n in range(3):
+        await broker.submit(make_submission(f"b{n}", tenant=f"tenant-{n}"))
+    (state,) = await broker.pools([POOL])
+    assert state.waiting == 4
+    assert state.waiting_by_priority == {Priority.INTERACTIVE: 0, Priority.STANDARD: 3, Priority.BATCH: 1}
+    oldest = state.oldest_ms_by_priority
+    assert oldest[Priority.BATCH] >= 20 + oldest[Priority.STANDARD] - 1
+    assert oldest[Priority.INTERACTIVE] == 0
 
 
 @pytest.mark.parametrize("bad", ["", "a:b", "a b", "a/b", "{x}", "a*", "ä", "a\n", "x" * 257])

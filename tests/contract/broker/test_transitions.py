@@ -7,13 +7,16 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from broker.types import Limit
 from deploy.local.server import LocalServer
 from tests.contract.broker.machine import BrokerMachine
 
 # What a run must have seen to be worth its time. Rarer answers have a test of their own in test_lifecycle.py; to demand
 # them here as well would make the test fail by chance.
 MUST_HAPPEN = {
-    *("submit: accepted", "submit: joined", "submit: conflict", "submit: queue_full", "claim: 1", "claim: 2"),
+    *("submit: accepted", "submit: joined", "submit: conflict", "submit: pool_full", "submit: too_late"),
+    *(f"submit: over_limit: {limit.value}" for limit in Limit),
+    *("claim: 1", "claim: 2", "claim: 3"),
     *("append: yes", "append: ended", "append: fenced", "renew: yes", "renew: fenced", "finish: yes", "finish: fenced"),
     *("release: waiting", "release: fenced", "reclaim: waits again", "attach: waiting", "attach: finished"),
     *("cancel: waiting", "cancel: running", "cancel: finished", "abandon: ended"),

@@ -155,3 +155,22 @@ async def test_no_server_at_all() -> None:
 def test_a_url_that_names_no_server_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="broker's URL"):
         Broker(BrokerOptions(url=url))
+
+
+async def test_each_round_trip_is_told_with_what_went_wrong(own_server: LocalServer) -> None:
+    told: list[tuple[float, str]] = []
+    options = BrokerOptions(url=own_server.url, timeout_s=0.3)
+    async with Broker(options, on_round_trip=lambda seconds, problem: told.append((seconds, problem))) as broker:
+        await asyncio.gather(*(broker.submit(make_submission(f"r{n}")) for n in range(5)))
+        assert [problem for _, problem in told] == [""], "calls that travel together are one round trip"
+        own_server.pause()
+        with pytest.raises(BrokerUnavailable):
+            await broker.submit(make_submission())
+        own_server.resume()
+        seconds, problem = told[-1]
+        assert problem == "unavailable"
+        assert seconds >= 0.2
+        await broker._registry_pipeline.command("CONFIG", "SET", "maxmemory", 1)  # pyright: ignore[reportPrivateUsage]
+        with pytest.raises(BrokerUnavailable):
+            await broker._registry_pipeline.command("SET", "x", 1)  # pyright: ignore[reportPrivateUsage]
+        assert told[-1][1] == "OOM"

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from broker import Broker, BrokerOptions
-from broker.types import Held, Lease, Outcome, Price, Priority, RequestRef, Submission, Usage
+from broker.types import Account, Held, Lease, Limits, Outcome, Price, Priority, RequestRef, Submission, Usage
 from deploy.local.server import LocalServer
 from router.faults import Fault
 from router.relay import Reader, Relay
@@ -54,7 +54,7 @@ async def submitted(broker: Broker) -> Lease:
             task="chat",
             price=Price(),
             fp8_price=Price(),
-            accounts=(),
+            accounts=(Account("", "", Limits()),),
             pool_max_waiting=None,
         )
     )

@@ -2,12 +2,9 @@
 
 import json
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +12,7 @@ import pytest
 from bitlane import Violation
 from bitlane.testing import FakeServer, Fault, Reply
 from bitlane.v1 import inference_pb2 as pb
+from tests.contract.sdk.keyboard import Keyboard
 
 BITLANE = [sys.executable, "-m", "bitlane"]
 
@@ -183,6 +181,9 @@ def test_nothing_listens():
         (["generate", "--label", "x", "y"], "NAME=VALUE"),
         (["--timeout", "0", "models"], "above 0"),
         (["--ca", "/nowhere", "models"], "cannot read /nowhere"),
+        (["--cert", "/nowhere", "models"], "cannot read /nowhere"),
+        (["--cert", "README.md", "models"], "--cert and --cert-key go together"),
+        (["models", "--cert-key", "README.md"], "--cert and --cert-key go together"),
         (["resume", "r", "--from", "-1"], "next_index"),
     ],
 )
@@ -229,41 +230,6 @@ def test_ctrl_c_ends_the_request(server: FakeServer):
     [call] = server.calls_of("Generate")
     assert call.ended.wait(10)
     assert call.outcome == "cancelled"
-
-
-class Keyboard:
-    """A terminal with a program in it."""
-
-    def __init__(self, *command: str, **environment: str) -> None:
-        self._shown = ""
-        self.pid, self._end = pty.fork()
-        if self.pid == 0:
-            os.execve(command[0], command, {**os.environ, "TERM": "xterm", **environment})
-
-    def see(self, text: str, keys: str = "") -> str:
-        """Waits until a text was shown, and returns all until then. Types `keys` again after each second of silence."""
-        end = time.monotonic() + 20
-        self.type(keys)
-        while text not in self._shown:
-            ready, _, _ = select.select([self._end], [], [], 1 if keys else max(0, end - time.monotonic()))
-            assert time.monotonic() < end, f"{text!r} did not come, but {self._shown!r}"
-            if not ready:
-                self.type(keys)
-                continue
-            try:
-                self._shown += os.read(self._end, 4096).decode()
-            except OSError:
-                raise AssertionError(f"ended without {text!r}: {self._shown!r}") from None
-        seen, _, self._shown = self._shown.partition(text)
-        return seen + text
-
-    def type(self, keys: str) -> None:
-        os.write(self._end, keys.encode())
-
-    def exit_code(self) -> int:
-        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        os.close(self._end)
-        return code
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from bitlane import AsyncClient, ConnectionFailed, QuotaExceeded, RetryPolicy, Unavailable
+from bitlane import AsyncClient, ConnectionFailed, QuotaExceeded, RetryPolicy, Unavailable, Violation
 from bitlane.testing import FakeServer, Fault, Reply
 
 FAST = RetryPolicy(initial_backoff=0.001, max_backoff=0.01)
@@ -93,6 +93,25 @@ async def test_quota_without_a_wait_is_not_retried(server: FakeServer, client: A
     with pytest.raises(QuotaExceeded):
         await client.generate("Hi", model="fake")
     assert len(server.calls) == 1
+
+
+async def test_a_quota_s_pushback_is_kept_and_its_ban_too(server: FakeServer, client: AsyncClient):
+    """A router sends the same wait twice, as RetryInfo and as pushback; -1 with what can never fit."""
+    quota = [Violation("tenant:acme/key:ci", "60 requests a minute")]
+    wait = Fault(
+        "RESOURCE_EXHAUSTED", "slow down", "QUOTA_REQUESTS", violations=quota, retry_after=0.2, pushback_ms="200"
+    )
+    server.inject(wait)
+    began = time.monotonic()
+    assert (await client.generate("Hi", model="fake")).text == "Hello, world!"
+    assert time.monotonic() - began >= 0.2
+    assert len(server.calls) == 2
+    server.inject(Fault("RESOURCE_EXHAUSTED", "never fits", "QUOTA_TOKENS", violations=quota, pushback_ms="-1"))
+    with pytest.raises(QuotaExceeded) as caught:
+        await client.generate("Hi", model="fake")
+    assert (caught.value.reason, caught.value.retry_after, caught.value.final) == ("QUOTA_TOKENS", None, True)
+    assert [each.field for each in caught.value.violations] == ["tenant:acme/key:ci"]
+    assert len(server.calls) == 3
 
 
 async def test_under_total_failure_attempts_stay_within_a_fifth_more(server: FakeServer, client: AsyncClient):

@@ -5,11 +5,12 @@ import pytest
 from bitlane.v1 import inference_pb2 as pb
 from precision.decision import Features, TaskSource
 from precision.tasks import Task
-from router.config import KeyConfig, ModelConfig, PoolConfig, TenantConfig
+from router.config import ModelConfig, PoolConfig
+from router.directory.tenants import Tenant
 from router.job import digest_of, make_job
 
 MODEL = ModelConfig(name="m", context_tokens=300, default_temperature=0.25, pools=(PoolConfig(precision="FP8"),))
-TENANT = TenantConfig(id="acme", keys=(KeyConfig(name="k", sha256="0" * 64),))
+TENANT = Tenant(id="acme", uid="1", created_ms=0)
 
 
 def job_of(request: pb.GenerateRequest, prompt_tokens: int = 10) -> pb.SamplingParams:

@@ -1,6 +1,7 @@
 """The error tree, and how a gRPC status becomes one of its leaves."""
 
 import pickle
+from typing import Any
 
 import grpc
 import pytest
@@ -8,15 +9,16 @@ from grpc import aio
 
 import bitlane
 from bitlane import errors
-from bitlane.faults import from_rpc_error
+from bitlane.faults import from_rpc_error, not_sent
+from bitlane.rpc.v1 import status_pb2
 from bitlane.testing import Fault
 
 TABLE = {
     "INVALID_ARGUMENT": bitlane.InvalidRequest,
     "OUT_OF_RANGE": bitlane.InvalidRequest,
     "NOT_FOUND": bitlane.NotFound,
-    "ALREADY_EXISTS": bitlane.IdConflict,
-    "FAILED_PRECONDITION": bitlane.PrecisionUnavailable,
+    "ALREADY_EXISTS": bitlane.AlreadyExists,
+    "FAILED_PRECONDITION": bitlane.FailedPrecondition,
     "UNAUTHENTICATED": bitlane.AuthenticationError,
     "PERMISSION_DENIED": bitlane.PermissionDenied,
     "RESOURCE_EXHAUSTED": bitlane.QuotaExceeded,
@@ -42,6 +44,18 @@ def test_each_code_has_its_error(code: str, kind: type[bitlane.BitlaneError]):
     assert type(error) is kind
     assert "what happened" in str(error)
     assert (error.reason, error.metadata, error.request_id) == ("WHY", {"pool": "m/fp4"}, "r1")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "kind"),
+    [
+        ("ABORTED", "ETAG_MISMATCH", bitlane.EditConflict),
+        ("ALREADY_EXISTS", "REQUEST_ID_TAKEN", bitlane.IdConflict),
+        ("FAILED_PRECONDITION", "PRECISION_UNAVAILABLE", bitlane.PrecisionUnavailable),
+    ],
+)
+def test_some_reasons_have_their_own(code: Any, reason: str, kind: type[bitlane.BitlaneError]):
+    assert type(convert(Fault(code, reason=reason))) is kind
 
 
 def test_the_table_covers_every_code_but_ok():
@@ -70,10 +84,14 @@ def test_violations_are_all_shown():
     )
 
 
-def test_quota_violations_and_the_wait():
-    quota = [bitlane.Violation("tenant:acme", "60 requests a minute")]
-    error = convert(Fault("RESOURCE_EXHAUSTED", "too fast", violations=quota, retry_after=1.25))
+def test_a_quota_tells_what_was_violated_and_whose_it_is_and_the_wait():
+    quota = [bitlane.Violation("tenant:acme/key:ci", "60 requests a minute")]
+    metadata = {"limit": "requests_per_minute", "bound": "60"}
+    fault = Fault("RESOURCE_EXHAUSTED", "too fast", "QUOTA_REQUESTS", metadata, violations=quota, retry_after=1.25)
+    error = convert(fault)
+    assert type(error) is bitlane.QuotaExceeded
     assert list(error.violations) == quota
+    assert (error.reason, error.metadata) == ("QUOTA_REQUESTS", metadata)
     assert error.retry_after == 1.25
     assert not error.final
 
@@ -85,6 +103,20 @@ def test_quota_violations_and_the_wait():
 def test_pushback(pushback: str, retry_after: float | None, final: bool):
     error = convert(Fault("UNAVAILABLE", pushback_ms=pushback))
     assert (error.retry_after, error.final) == (retry_after, final)
+
+
+def test_what_never_fits_names_the_quota_and_the_field_to_lower():
+    """As a router sends it: QuotaFailure and BadRequest beside each other, and no wait."""
+    status = status_pb2.Status()
+    quota, bad = status_pb2.QuotaFailure(), status_pb2.BadRequest()
+    quota.violations.add(subject="tenant:acme", description="the limit is 100 tokens a minute")
+    bad.field_violations.add(field="sampling.max_tokens", description="is 256; use at most 90")
+    for name, detail in (("QuotaFailure", quota), ("BadRequest", bad)):
+        status.details.add(type_url=f"type.googleapis.com/google.rpc.{name}", value=detail.SerializeToString())
+    trailers = aio.Metadata(("grpc-status-details-bin", status.SerializeToString()), ("grpc-retry-pushback-ms", "-1"))
+    error = from_rpc_error(aio.AioRpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, aio.Metadata(), trailers, "m"), "r")
+    assert [each.field for each in error.violations] == ["tenant:acme", "sampling.max_tokens"]
+    assert (error.retry_after, error.final) == (None, True)
 
 
 def test_pushback_wins_over_retry_info():
@@ -118,3 +150,15 @@ def test_catching_by_what_can_be_done():
     assert issubclass(bitlane.QuotaExceeded, bitlane.TryLaterError)
     assert issubclass(bitlane.InvalidRequest, bitlane.RequestError)
     assert issubclass(bitlane.PermissionDenied, bitlane.AccessError)
+
+
+def test_only_what_certainly_reached_no_server_was_not_sent():
+    refused = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Connection refused"
+    assert not_sent(convert(Fault("UNAVAILABLE", refused)))
+    for fault in (
+        Fault.drop(),
+        Fault("UNAVAILABLE", "Socket closed"),
+        Fault("UNAVAILABLE", refused, reason="BROKER_UNAVAILABLE"),
+        Fault("DEADLINE_EXCEEDED", refused),
+    ):
+        assert not not_sent(convert(fault))

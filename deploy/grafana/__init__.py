@@ -1,0 +1,1 @@
+"""Dashboards, and the data sources that they expect."""
