@@ -38,8 +38,8 @@ MUTATIONS = (
     Mutation(
         "no epoch check",
         "broker/lua/lib/hold.lua",
-        r"not record or record\.epoch ~= epoch",
-        "not record",
+        r"if record\.epoch ~= epoch or record\.state ~= 'running' then",
+        "if record.state ~= 'running' then",
         "tests/chaos/test_fences.py -k held",
     ),
     Mutation(
@@ -80,7 +80,7 @@ MUTATIONS = (
     Mutation(
         "reservations are not settled",
         "broker/lua/lib/conclude.lua",
-        r"redis\.call\('HINCRBY', tenant, 'reserved',[^\n]*\n",
+        r"\n +settle\(record, [^\n]*\n",
         "\n",
         "tests/chaos/test_cancel.py -k queue",
     ),
@@ -200,7 +200,7 @@ MUTATIONS = (
     Mutation(
         "draining workers hand nothing back",
         "workers/worker.py",
-        r"await asyncio\.gather\(\*\(serving\.run\.release\(failed=bool\(self\._engine_lost\)\)[^\n]*\n",
+        r"await asyncio\.gather\(\*\(serving\.run\.release\(failed=failed\)[^\n]*\n",
         "\n",
         "tests/chaos/test_drain.py -k rolling",
     ),

@@ -11,9 +11,12 @@ from bitlane.v1 import inference_pb2 as pb
 from broker import Broker, BrokerOptions
 from broker.connection import Reply
 from broker.scripts import load_scripts
-from broker.types import Account, Attachment, Limits, Outcome, Price, Priority, RequestRef, Submission
+from broker.types import Attachment, Outcome, RequestRef
 from deploy.local.server import LocalServer
+from telemetry.attempts import WorkerTelemetry
+from telemetry.setup import no_telemetry
 from tests.chaos.load import until
+from tests.contract.broker.requests import make_submission
 from tests.process.scripted import expected_tokens
 from workers.engines.scripted import ScriptedEngine, ScriptedOptions
 from workers.worker import Worker, WorkerOptions
@@ -39,10 +42,7 @@ async def working(workers: int) -> AsyncGenerator[Broker]:
         options = BrokerOptions(url=server.url, lease_ms=2000)
         scripts = load_scripts(options, {"clock": _CLOCK})
         async with Broker(options, scripts) as broker:
-            running = [
-                Worker(broker, ScriptedEngine(ScriptedOptions(token_ms=5)), WorkerOptions(f"w{i}", POOL, drain_s=0))
-                for i in range(workers)
-            ]
+            running = [_worker(broker, f"w{i}") for i in range(workers)]
             tasks = [asyncio.create_task(worker.run()) for worker in running]
             try:
                 yield broker
@@ -52,6 +52,12 @@ async def working(workers: int) -> AsyncGenerator[Broker]:
                 await asyncio.gather(*tasks)
 
 
+def _worker(broker: Broker, name: str) -> Worker:
+    engine = ScriptedEngine(ScriptedOptions(token_ms=5))
+    telemetry = WorkerTelemetry(no_telemetry(), worker=name, pool=POOL, engine="scripted")
+    return Worker(broker, engine, WorkerOptions(name, POOL, drain_s=0), telemetry)
+
+
 async def jump(broker: Broker, ms: int) -> Reply:
     return await broker._shards[0].command("SET", "jump", ms)  # pyright: ignore[reportPrivateUsage]
 
@@ -59,28 +65,8 @@ async def jump(broker: Broker, ms: int) -> Reply:
 async def submit(broker: Broker, request_id: str, timeout_ms: int | None = None) -> RequestRef:
     ref = RequestRef("acme", request_id)
     job = job_pb2.Job(request_id=request_id, prompt=request_id, sampling=pb.SamplingParams(max_tokens=TOKENS))
-    await broker.submit(
-        Submission(
-            ref=ref,
-            pool=POOL,
-            digest="d",
-            job=job.SerializeToString(),
-            decision=b"",
-            router="nobody",
-            timeout_ms=timeout_ms,
-            prompt_tokens=1,
-            output_tokens=TOKENS,
-            priority=Priority.STANDARD,
-            weight=1.0,
-            migratable=True,
-            key="",
-            task="chat",
-            price=Price(),
-            fp8_price=Price(),
-            accounts=(Account("", "", Limits()),),
-            pool_max_waiting=None,
-        )
-    )
+    body = job.SerializeToString()
+    await broker.submit(make_submission(request_id, pool=POOL, job=body, router="nobody", timeout_ms=timeout_ms))
     return ref
 
 
