@@ -19,8 +19,9 @@ from bitlane.v1 import inference_pb2 as pb
 from bitlane.v1 import policy_pb2 as ppb
 from classifier import Classifier
 from classifier.model import load as load_classifier
+from precision.decision import PriorityClass
 from precision.policy.document import PolicyInvalid, read_policy
-from router.features import extract_features
+from router.features import estimate_prompt_tokens, extract_features
 from router.job import digest_of
 from router.language import guess_language
 from router.policy_validation import check_gate, check_rows
@@ -34,7 +35,7 @@ Target = Callable[[bytes], None]
 def job(data: bytes) -> None:
     """The envelope between router and worker, with the log that came with it. The worker catches these two."""
     try:
-        job_from_bytes("t/r/1", data, (data,))
+        job_from_bytes("t/r/1", data, (data,), {})
     except (DecodeError, KeyError):
         return
 
@@ -65,7 +66,7 @@ def generate(data: bytes) -> None:
         assert violation.field
         assert violation.description
         return
-    extract_features(request, _classifier())
+    extract_features(request, _classifier(), PriorityClass.INTERACTIVE, estimate_prompt_tokens(request))
     digest_of(request)
     guess_language(request.prompt)
 

@@ -73,7 +73,8 @@ def test_latency_with_jitter_keeps_the_order(proxy: FaultProxy, line: socket.soc
 
 
 def test_byte_by_byte(proxy: FaultProxy, line: socket.socket) -> None:
-    proxy.down.write_bytes = 1
+    # Not so fast that the reader gets many of them at once.
+    proxy.down.write_bytes, proxy.down.bytes_per_s = 1, 2000
     line.sendall(TEXT)
     data, pieces = read(line, len(TEXT))
     assert data == TEXT
