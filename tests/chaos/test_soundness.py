@@ -34,7 +34,7 @@ async def test_nothing_grows(board: Scoreboard, full: bool) -> None:
     board.record(20, f"{report.requests} requests with churn {dict(report.churn)}: {figures}; nothing left", True)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 @pytest.mark.promise(20)
 async def test_every_fault_at_once(chaos_stack: MakeStack, board: Scoreboard, full: bool) -> None:
     """At least 2,000 streams and 200 kills in the long form."""
