@@ -121,7 +121,8 @@ def from_rpc_error(error: aio.AioRpcError, request_id: str | None) -> BitlaneErr
     details = _read_details(list(trailers) if trailers else [])
     kind = BY_REASON.get(details.reason) or BY_CODE.get(error.code(), InternalError)
     # Our server always gives a reason; without one it was the transport that failed, or something in between.
-    if kind is Unavailable and not details.reason:
+    # A router that stops cancels what outlives its grace: the connection's end as well.
+    if not details.reason and (kind is Unavailable or error.code() is grpc.StatusCode.CANCELLED):
         kind = ConnectionFailed
     message = error.details() or ""
     if kind is InternalError and error.code() is not grpc.StatusCode.INTERNAL:
