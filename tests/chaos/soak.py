@@ -112,7 +112,7 @@ async def soak(seconds: float, say: bool = False) -> Report:
                         (other.kill if number % 2 else other.terminate)()
                         stack.workers[pool] = stack.live_workers(pool)
                     if number % 4 == 0:
-                        router = stack.routers[1]
+                        router = stack.live_routers()[-1]
                         router.kill()
                         await stack.ready(stack.replace_router(router))
                     long = 512 + number % 512

@@ -128,9 +128,12 @@ class ChaosStack(Stack):
     def replace_router(self, router: Process) -> Process:
         """Starts another router on the port of one that has ended."""
         port = int(str(router.wait_for("router.ready", 0.0)["port"]))
-        fresh = self.add_router(port)
-        self.routers.remove(router)
-        return fresh
+        # The old one stays in the list, where its number keeps names unique: two routers of one name share an inbox.
+        return self.add_router(port)
+
+    def live_routers(self) -> list[Process]:
+        """Those that run, ready or not."""
+        return [router for router in self.routers if router.returncode is None]
 
     def live_workers(self, pool: str | None = None) -> list[Process]:
         """Those that run, ready or not."""

@@ -51,7 +51,7 @@ async def test_a_rolling_restart_of_all(chaos_stack: MakeStack, board: Scoreboar
                     while worker.returncode is None:
                         await asyncio.sleep(0.02)
                     assert worker.returncode == 0, worker.tail()
-            for router in list(stack.routers):
+            for router in stack.live_routers():
                 stack.history.note(f"stop {router.name}")
                 router.terminate()
                 while router.returncode is None:

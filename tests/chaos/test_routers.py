@@ -26,7 +26,7 @@ async def test_a_routers_death_is_a_short_pause(chaos_stack: MakeStack, board: S
                 for i in range(streams)
             ]
             await all_got(stack.history, streams, dice.randrange(2, 40))
-            victim = dice.choice(stack.routers)
+            victim = dice.choice(stack.live_routers())
             stack.history.note(f"kill {victim.name}")
             victim.kill()
             records = await asyncio.gather(*asks)
