@@ -39,6 +39,23 @@ demo: $(VENV)/.local  ## Start a stack, send prompts as two tenants, show what r
 test: $(VENV)/.dev  ## Run all tests (real server, real processes; under 10 minutes)
 	$(BIN)/python -m pytest
 
+.PHONY: chaos chaos-mutations soak fuzz
+chaos: $(VENV)/.dev  ## Break everything under load, and print which promises held (20 minutes at most)
+	BITLANE_CHAOS=full $(BIN)/python -m pytest -q tests/chaos tests/fuzz
+
+chaos-mutations: $(VENV)/.dev  ## Take the fences out one at a time: the tests must fail each time
+	$(BIN)/python -m tests.chaos.mutations
+
+MINUTES ?= 10
+soak: $(VENV)/.dev  ## Churn workers, routers and policies for MINUTES: nothing may grow
+	$(BIN)/python -m tests.chaos.soak $(MINUTES)
+
+TARGET ?= policy
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/.dev  ## Fuzz one TARGET of tests/fuzz/targets.py, guided by coverage where atheris can be had
+	-$(INSTALL) -q -r requirements/fuzz.txt
+	$(BIN)/python -m tests.fuzz $(TARGET) $(FUZZ_SECONDS)
+
 check: $(VENV)/.dev .venv-proto/.proto  ## Format, lint, types, protos, generated code, house rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -98,6 +98,11 @@ def _options(tls: Tls | None) -> list[tuple[str, str | int]]:
         ("grpc.primary_user_agent", f"bitlane-python/{read_version()}"),
         ("grpc.keepalive_time_ms", defaults.KEEPALIVE_TIME_MS),
         ("grpc.keepalive_timeout_ms", defaults.KEEPALIVE_TIMEOUT_MS),
+        # gRPC's own probes of the bandwidth are pings too: one that is under way when the line breaks stands for the
+        # keepalive's, and by default is waited for a minute.
+        ("grpc.http2.ping_timeout_ms", defaults.KEEPALIVE_TIMEOUT_MS),
+        # A client that only reads sends no data, and after two pings without any gRPC would ping once a minute.
+        ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", defaults.RECONNECT_INITIAL_MS),
         ("grpc.max_reconnect_backoff_ms", defaults.RECONNECT_MAX_MS),
         ("grpc.max_receive_message_length", defaults.MAX_MESSAGE_BYTES),

@@ -116,8 +116,11 @@ def not_sent(error: BitlaneError) -> bool:
 
 
 def _cut(code: grpc.StatusCode, message: str) -> bool:
-    """Whether something in between ended the stream: a proxy resets it when it loses the router behind it."""
-    return code is grpc.StatusCode.INTERNAL and "RST_STREAM" in message
+    """Whether the connection's end ended the call.
+
+    A proxy resets streams when it loses the router behind it; a router that stops cancels what outlives its grace.
+    """
+    return code is grpc.StatusCode.CANCELLED or (code is grpc.StatusCode.INTERNAL and "RST_STREAM" in message)
 
 
 def from_rpc_error(error: aio.AioRpcError, request_id: str | None) -> BitlaneError:

@@ -70,7 +70,7 @@ def written(reply: Reply, index: int) -> Held:
 
 
 def claim(reply: Reply, pool: str, worker: str) -> Claim:
-    ref, epoch, attempt, remaining_ms, job, chunks, waited_ms = array(reply)
+    ref, epoch, attempt, remaining_ms, job, chunks, waited_ms, failures = array(reply)
     return Claim(
         lease=Lease(keys.parse_member(cast("bytes", ref)), pool, worker, integer(epoch)),
         job=cast("bytes", job),
@@ -78,6 +78,7 @@ def claim(reply: Reply, pool: str, worker: str) -> Claim:
         chunks=tuple(strings(chunks)),
         remaining_ms=None if integer(remaining_ms) < 0 else integer(remaining_ms),
         waited_ms=integer(waited_ms),
+        failures=integer(failures),
     )
 
 

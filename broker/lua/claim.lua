@@ -2,7 +2,7 @@
 --
 -- KEYS 1 pool
 -- ARGV 1 pool  2 worker  3 profile  4 n
--- Result {{ref, epoch, attempt, remaining ms or -1, job, {chunk, ...}, ms it waited this time}, ...}
+-- Result {{ref, epoch, attempt, remaining ms or -1, job, {chunk, ...}, ms it waited this time, failures in a row}, ...}
 --
 -- Keeps: of the tenants the one with the least virtual time is served first, and of its requests the most urgent; batch
 -- work goes after all other but for every BATCH_TURN-th claim, where it goes first; a request whose deadline has passed
@@ -57,14 +57,15 @@ while #claims < wanted and expired < EXPIRED_MAX do
     if record.claimed_ms == 0 then record.claimed_ms = now end
     redis.call('HSET', key('request', record.ref), 'state', 'running', 'epoch', record.epoch + 1,
       'attempts', record.attempts + 1, 'worker', worker, 'profile', profile,
-      'claimed_ms', string.format('%d', record.claimed_ms), 'charge', string.format('%.17g', charge))
+      'claimed_ms', string.format('%d', record.claimed_ms), 'charge', string.format('%.17g', charge),
+      'claimed_length', log_length(record))
     local remaining = -1
     if record.deadline_ms > 0 then remaining = record.deadline_ms - now end
     note(record, now, 'claim', worker, record.epoch + 1, record.attempts + 1)
     claims[#claims + 1] = {
       record.ref, record.epoch + 1, record.attempts + 1, remaining,
       redis.call('HGET', key('request', record.ref), 'job'),
-      redis.call('LRANGE', key('log', record.ref), 0, -1), math.max(0, now - record.queued_ms),
+      redis.call('LRANGE', key('log', record.ref), 0, -1), math.max(0, now - record.queued_ms), record.failures,
     }
   end
 end

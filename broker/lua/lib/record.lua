@@ -7,7 +7,7 @@ local FIELDS = {
   'state', 'tenant', 'pool', 'owners', 'worker', 'profile', 'outcome', 'detail', 'book',
   'epoch', 'attempts', 'deadline_ms', 'prompt_tokens', 'output_tokens', 'weight', 'score', 'migratable', 'charge',
   'submitted_ms', 'queued_ms', 'claimed_ms', 'first_chunk_ms', 'ended_ms', 'ended_by', 'next_index', 'first_epoch',
-  'engine_prompt', 'engine_cached', 'logged_tokens', 'used_prompt', 'used_cached', 'used_output',
+  'failures', 'claimed_length', 'engine_prompt', 'engine_cached', 'logged_tokens', 'used_prompt', 'used_cached', 'used_output',
 }
 -- What it takes to write a chunk: this is read once for every chunk of every stream.
 local WRITING = {

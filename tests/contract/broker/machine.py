@@ -191,6 +191,7 @@ class BrokerMachine(RuleBasedStateMachine):
             left = None if timeout is None else request.submitted_ms + timeout - self.model.now
             assert claim.remaining_ms == left
             assert claim.waited_ms == request.waited_ms
+            assert claim.failures == request.failures
             self.leases.append(claim.lease)
         self.count[f"claim: {len(claims)}"] += 1
 

@@ -40,6 +40,8 @@ class Request:
     state: str = "waiting"
     epoch: int = 0
     attempts: int = 0
+    failures: int = 0
+    claimed_length: int = 0
     worker: str = ""
     lease_end: int = 0
     queued_ms: int = 0
@@ -175,6 +177,7 @@ class Model:
             request.state, request.worker, request.lease_end = "running", worker, self.now + LEASE_MS
             request.epoch += 1
             request.attempts += 1
+            request.claimed_length = len(request.chunks)
             request.claimed_ms = request.claimed_ms or self.now
             request.waited_ms = self.now - request.queued_ms
             self._leave(request)
@@ -317,6 +320,7 @@ class Model:
             del self.requests[ref]
         else:
             request.state, request.attempts, request.owners, request.took = "waiting", 0, [], set()
+            request.failures = 0
             request.outcome, request.usage, request.replayed = None, None, True
             self._join(request)
             request.note(self.now, TransitionKind.REPLAY)
@@ -396,11 +400,13 @@ class Model:
         rate.window_ms, rate.window_tokens, rate.window_used = self.now, 0, 0
 
     def _give_back(self, request: Request, failed: bool, detail: str) -> None:
+        if failed:
+            request.failures = 1 if len(request.chunks) > request.claimed_length else request.failures + 1
         if not request.submission.migratable and request.chunks:
             self._end(request, Outcome.NOT_MIGRATABLE, detail)
         elif request.overdue(self.now):
             self._end(request, Outcome.DEADLINE, detail)
-        elif failed and request.attempts >= MAX_ATTEMPTS:
+        elif failed and (request.failures >= MAX_ATTEMPTS or request.attempts >= 5 * MAX_ATTEMPTS):
             self._end(request, Outcome.ATTEMPTS_EXHAUSTED, detail)
         else:
             tenant, pool = request.ref.tenant, request.submission.pool

@@ -4,6 +4,7 @@ Format: the GGUF specification, version 3, of the ggml project (little endian). 
 three seconds where this takes a tenth; the tests hold the two against each other.
 """
 
+import math
 import mmap
 import struct
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class GgufFile:
         """Raises NotGguf, or OSError."""
         with path.open("rb") as file:
             self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._name = path.name
         self._at = 0
         if self._data[:4] != b"GGUF":
             raise NotGguf(f"{path.name}: does not start with GGUF")
@@ -58,6 +60,8 @@ class GgufFile:
             self.metadata[key] = self._value(self._number("<I"))
         self._infos = dict(self._tensor_info() for _ in range(tensors))
         alignment = self.integer("general.alignment", default=32)
+        if alignment < 1:
+            raise NotGguf(f"metadata general.alignment: want at least 1, got {alignment}")
         self._start = -(-self._at // alignment) * alignment
 
     @property
@@ -92,31 +96,46 @@ class GgufFile:
         if info.kind not in _BLOCKS:
             raise NotGguf(f"tensor {name}: ggml type {info.kind} is not understood")
         values, size = _BLOCKS[info.kind]
-        blocks = int(np.prod(info.shape)) // values
+        blocks, odd = divmod(math.prod(info.shape), values)
+        if odd:
+            raise NotGguf(f"tensor {name}: its shape {info.shape} is no whole number of blocks of {values}")
+        if self._start + info.offset + blocks * size > len(self._data):
+            raise NotGguf(f"tensor {name}: lies beyond the end of the file")
         raw = np.frombuffer(self._data, np.uint8, blocks * size, self._start + info.offset).reshape(blocks, size)
         if info.kind == _F32:
             return raw.copy().view(np.float32).reshape(info.shape)
         return (_q4_1(raw) if info.kind == _Q4_1 else _q8_0(raw)).reshape(info.shape)
 
     def _number(self, form: str) -> int:
-        (value,) = struct.unpack_from(form, self._data, self._at)
-        self._at += struct.calcsize(form)
-        return value
+        return struct.unpack(form, self._take(struct.calcsize(form)))[0]
 
     def _string(self) -> str:
-        size = self._number("<Q")
+        try:
+            return self._take(self._number("<Q")).decode("utf-8")
+        except UnicodeDecodeError:
+            raise NotGguf(f"{self._name}: the text before byte {self._at} is no UTF-8") from None
+
+    def _take(self, size: int) -> bytes:
+        if size > len(self._data) - self._at:
+            raise NotGguf(f"{self._name}: ends in the middle of its head; it was cut short")
         self._at += size
-        return self._data[self._at - size : self._at].decode("utf-8")
+        return self._data[self._at - size : self._at]
 
     def _value(self, kind: int) -> Value:
         if kind == _STRING:
             return self._string()
         if kind != _ARRAY:
-            return self._number(_SCALARS[kind])
+            return self._number(self._form(kind))
         item, count = self._number("<I"), self._number("<Q")
         if item == _STRING:
             return [self._string() for _ in range(count)]
-        return [self._number(_SCALARS[item]) for _ in range(count)]
+        form = self._form(item)
+        return [self._number(form) for _ in range(count)]
+
+    def _form(self, kind: int) -> str:
+        if kind not in _SCALARS:
+            raise NotGguf(f"{self._name}: metadata of the unknown type {kind}")
+        return _SCALARS[kind]
 
     def _tensor_info(self) -> tuple[str, _TensorInfo]:
         name = self._string()
