@@ -55,6 +55,7 @@ def main() -> int:
                 stack,
                 {
                     "no telemetry": {},
+                    "traces at 1 %, no metrics": {**there, "OTEL_METRICS_EXPORTER": "none"},
                     "everything, traces at 1 %": {**there, **both},
                     "everything, all sampled, receiver deaf": {
                         **away,
