@@ -20,13 +20,16 @@ _COMPUTE_PATHS = {
     ComputePath.WEIGHT_ONLY: pb.COMPUTE_PATH_WEIGHT_ONLY,
     ComputePath.EMULATED: pb.COMPUTE_PATH_EMULATED,
 }
-
-
 _PRIORITIES = {
-    pb.PRIORITY_INTERACTIVE: "interactive",
-    pb.PRIORITY_STANDARD: "standard",
-    pb.PRIORITY_BATCH: "batch",
+    pb.PRIORITY_INTERACTIVE: PriorityClass.INTERACTIVE,
+    pb.PRIORITY_STANDARD: PriorityClass.STANDARD,
+    pb.PRIORITY_BATCH: PriorityClass.BATCH,
 }
+
+
+def _priority(message: job_pb2.Job) -> PriorityClass:
+    """One that a newer router knows, and this worker does not, is the middle one."""
+    return _PRIORITIES.get(message.priority, PriorityClass.STANDARD)
 
 
 def told_of(claim: Claim) -> tuple[TraceContext, Claimed]:
@@ -42,7 +45,7 @@ def told_of(claim: Claim) -> tuple[TraceContext, Claimed]:
         tenant=claim.lease.ref.tenant,
         model=message.model,
         operation="chat" if message.messages else "text_completion",
-        priority=_PRIORITIES.get(message.priority, "standard"),
+        priority=_priority(message).name.lower(),
         epoch=claim.lease.epoch,
         attempt=claim.attempt,
         waited_s=claim.waited_ms / 1000,
@@ -80,7 +83,7 @@ def job_from_bytes(job_id: str, data: bytes, chunks: Sequence[bytes], trace_head
             unnamed_tokens=sum(chunk.unnamed_tokens for chunk in logged),
         ),
         guided=None if guide is None else (guide, getattr(message.guided, guide)),
-        priority=PriorityClass(message.priority) if message.priority else PriorityClass.STANDARD,
+        priority=_priority(message),
         trace_headers=trace_headers,
     )
 

@@ -23,6 +23,7 @@ SOON_S = 10.0
 async def working(broker: Broker, name: str = "w1", token_ms: float = 0.0) -> AsyncGenerator[Worker, None]:
     """A worker with two slots, gone at the end as if its machine had gone."""
     engine = ScriptedEngine(ScriptedOptions(slots=2, token_ms=token_ms))
+    await engine.start()
     telemetry = WorkerTelemetry(no_telemetry(), worker=name, pool=POOL, engine="scripted")
     worker = Worker(broker, engine, WorkerOptions(name, POOL, drain_s=0), telemetry)
     running = asyncio.create_task(worker.run())

@@ -79,6 +79,7 @@ async def working(broker: Broker, options: ScriptedOptions, name: str = "w1") ->
     telemetry.registry = Registry()
     observer = WorkerTelemetry(telemetry, worker=name, pool=POOL, engine="scripted")
     engine = Engine(options)
+    await engine.start()
     worker = Worker(broker, engine, WorkerOptions(name, POOL, drain_s=0), observer)
     running = asyncio.create_task(worker.run())
     try:
