@@ -1,7 +1,7 @@
 """The gates of FP4 as they are now: what was written about a checkpoint, else the configuration's word on its model.
 
-A gate is a document `gate/<model>/<checkpoint>/<task>` with JSON text. An operator writes it for now; a measurement
-will write the same, with its figures as evidence: author and time are the document's own.
+A gate is a document `gate/<model>/<checkpoint>/<task>` with JSON text. An operator writes it, by hand or from a
+measurement (`bitlane gates import`), with the figures as evidence: author and time are the document's own.
 """
 
 import json

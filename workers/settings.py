@@ -29,7 +29,7 @@ class WorkerSettings(BrokerSettings):
     )
 
     config: Path | None = Field(
-        default=None, description="YAML file with any of these settings, such as config/engines/vllm.yaml"
+        default=None, description="YAML file with any of these settings, such as config/engines/vllm-fp8.yaml"
     )
     pool: PoolName = Field(description="model/precision, e.g. smollm2/fp4")
     engine: EngineName = Field(default="reference", description="what turns jobs into tokens")

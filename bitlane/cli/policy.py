@@ -17,8 +17,9 @@ from bitlane.cli.policy_report import (
 from bitlane.cli.recording import Recording, read_text
 from bitlane.cli.report import as_json
 from bitlane.cli.terminal import Terminal
+from bitlane.cli.verification import LEAST_TOKENS, read_verification
 from bitlane.errors import InvalidRequest
-from bitlane.policy_types import PolicyPut
+from bitlane.policy_types import Gate, PolicyPut
 from bitlane.sync import Client
 
 LIVE = "live"
@@ -40,12 +41,35 @@ def gates(client: Client, arguments: Namespace, terminal: Terminal) -> None:
             evidence=arguments.evidence,
             checkpoint_digest=arguments.checkpoint,
         )
+    elif arguments.action == "import":
+        found = _import(client, arguments, terminal)
     else:
         found = client.policies.gates(getattr(arguments, "model_name", ""))
     if hasattr(arguments, "json"):
         terminal.line(as_json(found))
     else:
         show_gates(found, terminal)
+
+
+def _import(client: Client, arguments: Namespace, terminal: Terminal) -> list[Gate]:
+    """Sets the gates that a report speaks of, and tells those that it says too little about."""
+    report = read_verification(arguments.report)
+    gates: list[Gate] = []
+    for finding in report.findings:
+        if finding.state is None:
+            terminal.note(
+                f"{finding.task}: only {finding.tokens} tokens were compared, fewer than {LEAST_TOKENS}: its gate "
+                "stays as it is; verify with more samples of it"
+            )
+            continue
+        gates += client.policies.set_gate(
+            arguments.model_name,
+            finding.task,  # pyright: ignore[reportArgumentType]  # one of the names, as the reader made sure
+            finding.state,
+            evidence=finding.evidence,
+            checkpoint_digest=report.digest,
+        )
+    return gates
 
 
 def _lint(client: Client, arguments: Namespace, terminal: Terminal) -> bool:

@@ -87,7 +87,7 @@ def _policy(command: Command, parents: list[argparse.ArgumentParser]) -> None:
 def _gates(command: Command, shared: list[argparse.ArgumentParser]) -> None:
     parser = command(
         "gates",
-        " [list | set ...]",
+        " [list | set ... | import ...]",
         "see for which tasks FP4 was shown good enough, and say so",
         "bitlane gates\n  bitlane gates set smollm2 code quarantined --evidence 'pass@1 fell by 9 points'",
         shared[1],
@@ -106,3 +106,11 @@ def _gates(command: Command, shared: list[argparse.ArgumentParser]) -> None:
     gate.add_argument("state", metavar="STATE", choices=_STATES, help=", ".join(_STATES))
     gate.add_argument("--evidence", default="", help="what it rests on")
     gate.add_argument("--checkpoint", metavar="DIGEST", default=None, help="default: what the FP4 pool serves now")
+    taken = action(
+        "import",
+        " MODEL REPORT",
+        "set the gates of a checkpoint to what `python -m checkpoints verify` measured; needs an operator's key",
+        "bitlane gates import smollm2 report.json",
+    )
+    taken.add_argument("model_name", metavar="MODEL")
+    taken.add_argument("report", metavar="REPORT", help="the JSON that verify's --report wrote; - reads stdin")

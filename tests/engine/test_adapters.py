@@ -104,6 +104,13 @@ async def test_guides_are_handed_on_and_bad_ones_are_the_clients_fault(make: Mak
         await reply(without, replace(job("x", 1), guided=("regex", "a+")))
 
 
+async def test_sglang_without_a_grammar_backend_refuses_guides(make: Make) -> None:
+    engine = make("sglang", engine_args={"grammar_backend": "none"})
+    await engine.start()
+    with pytest.raises(JobRejected, match="started without guided decoding"):
+        await reply(engine, replace(job("x", 1), guided=("regex", "a+")))
+
+
 async def test_sampling_is_handed_on(make: Make) -> None:
     vllm, sglang = make("vllm"), make("sglang", engine_args={"enable_deterministic_inference": True})
     for engine in (vllm, sglang):
@@ -181,6 +188,15 @@ async def test_a_control_tokens_text_makes_no_control_token(make: Make) -> None:
 
 
 async def test_what_it_was_told_about_loading_is_in_the_profile(make: Make) -> None:
+    told: dict[str, dict[str, object]] = {
+        "vllm": {"kv_cache_dtype": "fp8_e4m3"},
+        "sglang": {"kv_cache_dtype": "fp8_e4m3"},
+        "tensorrt_llm": {"kv_cache_config": {"dtype": "fp8"}},
+    }
+    for name, engine_args in told.items():
+        other = make(name, engine_args=engine_args)
+        await other.start()
+        assert (name, other.profile.kv_cache_format) == (name, "FP8_E4M3")
     engine = make("vllm", engine_args={"kv_cache_dtype": "fp8_e4m3"})
     await engine.start()
     profile = engine.profile

@@ -129,6 +129,44 @@ def test_gates(target: str) -> None:
     assert err == "13 more are unvalidated\n"
 
 
+def test_gates_from_a_verification(target: str, tmp_path: Path) -> None:
+    digest = f"sha256:{'ab' * 32}"
+    tasks = {
+        "chat": {"agreement": 0.995, "tokens": 4000, "passed": True},
+        "summarization": {"agreement": 0.91, "tokens": 4000, "passed": False},
+        "code": {"agreement": 1.0, "tokens": 20, "passed": True},
+        "unclassified": {"agreement": 1.0, "tokens": 4000, "passed": True},
+    }
+    good = {"version": 1, "profile": "nvfp4", "checkpoint_digest": digest, "target_agreement": 0.99}
+    good |= {"perplexity": {"ratio": 1.07}, "tasks": tasks}
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps(good))
+    code, out, err = run(target, "gates", "import", "smollm2", str(report), "--json", key=OPERATOR)
+    assert code == 0
+    assert err.startswith("code: only 20 tokens were compared, fewer than 256: its gate stays as it is")
+    assert {(gate["task"], gate["state"], gate["checkpoint_digest"]) for gate in json.loads(out)} == {
+        ("chat", "passed", digest),
+        ("summarization", "failed", digest),
+    }
+    assert "0.9100 of 4000 next tokens as the source's, target 0.99; perplexity x1.070" in out
+    listed = json.loads(run(target, "gates", "list", "smollm2", "--json", key=ACME)[1])
+    states = {gate["task"]: gate["state"] for gate in listed if gate["checkpoint_digest"] == digest}
+    assert (states["chat"], states["summarization"], states["code"]) == ("passed", "failed", "unvalidated")
+    bad: tuple[tuple[dict[str, object], str], ...] = (
+        ({"profile": "fp8"}, "profile is 'fp8'; gates are about FP4"),
+        ({"version": 2}, "version is 2; this bitlane reads 1"),
+        ({"checkpoint_digest": ""}, "checkpoint_digest: want sha256:..."),
+        ({"tasks": {"maths": {}}}, "tasks: 'maths' is no task class"),
+        ({"tasks": {"math": {"agreement": "good"}}}, "agreement: want a number, got 'good'"),
+        ({"tasks": {}}, "tasks: names no task class"),
+    )
+    for change, says in bad:
+        report.write_text(json.dumps({**good, **change}))
+        code, _, err = run(target, "gates", "import", "smollm2", str(report), key=OPERATOR)
+        assert code == 2
+        assert f"{report}: {says}" in err
+
+
 def test_explain_tells_it_all(target: str) -> None:
     """Every rule with its outcome, the gate, the pools, the reason, the policy's version."""
     assert run(target, "policy", "put", EXAMPLE, "--force")[0] == 0

@@ -1,9 +1,11 @@
 """Puts an engine together: its driver, the checkpoint's tokenizer, and the profile it is attested."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from precision.profile import Precision, Profile
 from precision.quantization import UnknownQuantization
+from precision.untyped import mapping
 from workers.attest import ProfileMismatchError, attest, profile_of
 from workers.checkpoint import CheckpointUnreadable, digest_of
 from workers.engines.driver import Driver
@@ -38,7 +40,7 @@ def hosted(name: str, driver: Driver, options: HostedOptions, precision: Precisi
                 version=version,
                 digest=digest,
                 quantization=str(args.get("quantization") or ""),
-                kv_cache_dtype=str(args.get("kv_cache_dtype") or "auto"),
+                kv_cache_dtype=_cache_dtype(args),
             )
         except (CheckpointUnreadable, UnknownQuantization, GpuUnknown) as error:
             raise ProfileMismatchError(str(error)) from error
@@ -51,3 +53,8 @@ def hosted(name: str, driver: Driver, options: HostedOptions, precision: Precisi
         guided=options.guided,
         until_limit=options.until_limit,
     )
+
+
+def _cache_dtype(args: Mapping[str, object]) -> str:
+    """What an engine was told about its key/value cache: vLLM and SGLang in one argument, TensorRT-LLM in a group."""
+    return str(args.get("kv_cache_dtype") or mapping(args.get("kv_cache_config")).get("dtype") or "auto")

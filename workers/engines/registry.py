@@ -1,6 +1,7 @@
 """Engines by name. One is imported only when it is asked for: each brings its own dependencies."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from precision.profile import Precision
 from workers.engine import Engine
@@ -42,6 +43,8 @@ def _sglang(precision: Precision, options: Options) -> Engine:
     from workers.engines.sglang import SglangDriver  # noqa: PLC0415
 
     chosen = driver_options(options)
+    if chosen.driver.engine_args.get("grammar_backend") == "none":
+        chosen = replace(chosen, guided=False)
     return hosted("sglang", SglangDriver(chosen.driver), chosen, precision)
 
 
