@@ -32,7 +32,7 @@ async def keep_replaced(stack: ChaosStack, deaths: list[Process]) -> None:
 
 
 async def test_poison_is_set_aside_and_runs_once_it_is_mended(chaos_stack: MakeStack, board: Scoreboard) -> None:
-    stack = chaos_stack(engine={"kill_on": "poison", "token_ms": 5}, workers=2)
+    stack = chaos_stack(engine={"kill_on": "poison", "token_ms": 100}, workers=2)
     deaths: list[Process] = []
     supervisor = asyncio.create_task(keep_replaced(stack, deaths))
     async with stack.client() as client, stack.broker() as broker:

@@ -112,17 +112,24 @@ async def test_a_handed_back_request_counts_no_attempt(make_stack: StackMaker) -
         assert_exactly_once("handed on", await stream.result(), 500)
 
 
-async def test_a_poisonous_prompt_goes_aside_after_three_workers(make_stack: StackMaker) -> None:
-    stack = make_stack(engine_options='{"kill_on": "poison", "token_ms": 1}')
+async def test_a_poisonous_prompt_goes_aside_after_three_workers_got_no_further(make_stack: StackMaker) -> None:
+    stack = make_stack(engine_options='{"kill_on": "poison", "token_ms": 20}')
     async with client_of(stack) as client:
         stream = client.stream("poison", model="smollm2", pin="fp8", max_tokens=TOKENS)
         await stream.accepted()
-        for _ in range(3):
-            stack.workers[FP8][-1].wait(30)
-            stack.add_worker(FP8)
+        ended = asyncio.ensure_future(stream.result())
+        deaths = 0
+        while not ended.done():
+            if stack.workers[FP8][-1].returncode is not None:
+                deaths += 1
+                stack.add_worker(FP8)
+            await asyncio.sleep(0.02)
         with pytest.raises(bitlane.Aborted) as aborted:
-            await stream.result()
+            await ended
         assert aborted.value.reason == "ATTEMPTS_EXHAUSTED"
+        # Each of the three tokens before the deadly one may reach the log in an attempt of its own: on a machine that
+        # takes longer to log a token than to make the next.
+        assert 3 <= deaths <= 3 + 3
         stack.wait_for_worker(FP8)
         assert stack.workers[FP8][-1].returncode is None
         # Tokens 0 to 2 of the poisoned reply came once.
