@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -11,6 +12,7 @@ import grpc
 from grpc import aio
 
 from bitlane import defaults
+from bitlane.deadline import Deadline
 from bitlane.errors import ConfigError
 from bitlane.tls import Tls
 from bitlane.v1 import inference_pb2_grpc as pb_grpc
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
     from bitlane.v1.admin_pb2_grpc import AdminServiceAsyncStub as AdminStub
     from bitlane.v1.inference_pb2_grpc import InferenceServiceAsyncStub as Stub
     from bitlane.v1.policy_pb2_grpc import PolicyServiceAsyncStub as PolicyStub
+
+_READY, _FAILED = grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE
+# Seconds. Between two looks at a connection that is being made: the least and the most.
+_LOOK_MIN, _LOOK_MAX = 0.001, 0.05
+# Before another target is taken instead of one whose connection is being made; an address that drops packets is silent.
+_PATIENCE = 1.0
 
 _SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "passthrough:", "xds:", "vsock:")
 
@@ -125,6 +133,8 @@ class Channels:
         self._open: dict[int, tuple[aio.Channel, Stub, PolicyStub]] = {}
         self._admin: dict[int, AdminStub] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._met = False  # a server, ever
+        self._lost_at: float | None = None  # since when none is there; None: one is, or was when last looked
         self._pid = os.getpid()
         self.closed = False
 
@@ -165,12 +175,15 @@ class Channels:
             self._loop = loop
         elif self._loop is not loop:
             raise RuntimeError("an AsyncClient belongs to the event loop that used it first: make one for each loop")
-        if self._current not in self._open:
-            channel = self._connect(self._address.targets[self._current])
+        return self._stubs(self._current)
+
+    def _stubs(self, number: int) -> "tuple[aio.Channel, Stub, PolicyStub]":
+        if number not in self._open:
+            channel = self._connect(self._address.targets[number])
             stub = cast("Stub", pb_grpc.InferenceServiceStub(channel))
             policy_stub = cast("PolicyStub", policy_grpc.PolicyServiceStub(channel))
-            self._open[self._current] = (channel, stub, policy_stub)
-        return self._open[self._current]
+            self._open[number] = (channel, stub, policy_stub)
+        return self._open[number]
 
     def _connect(self, target: str) -> aio.Channel:
         tls = self._address.tls
@@ -178,6 +191,44 @@ class Channels:
             return aio.insecure_channel(target, _options(tls))
         credentials = grpc.ssl_channel_credentials(tls.root_certificates, tls.private_key, tls.certificate_chain)
         return aio.secure_channel(target, credentials, _options(tls))
+
+    async def reach(self, deadline: Deadline, window: float) -> None:
+        """Waits for a target that is connected, the current one by preference, and makes it the current one.
+
+        A router that restarts takes its connections with it, and gRPC tries again only after a wait of its own: a call
+        made meanwhile fails without having been sent anywhere. So where a server has been met, none is made for up to
+        `window` seconds; where none ever was, the address may be wrong, and the first failure ends the wait. Then the
+        call tells what gRPC knows.
+        """
+        began, look = time.monotonic(), _LOOK_MIN
+        while not self.closed and deadline.remaining() > 0:
+            self._current_stubs()
+            impatient = time.monotonic() - began > _PATIENCE
+            if self._take_connected(impatient) or not self._may_come(window):
+                return
+            await asyncio.sleep(look)
+            look = min(2 * look, _LOOK_MAX)
+
+    def _take_connected(self, impatient: bool) -> bool:
+        if (state := self._state(self._current)) is _READY or impatient or state is _FAILED:
+            count = len(self._address.targets)
+            for number in ((self._current + step) % count for step in range(count)):
+                if self._state(number) is _READY:
+                    self._current, self._met, self._lost_at = number, True, None
+                    return True
+        return False
+
+    def _may_come(self, window: float) -> bool:
+        now = time.monotonic()
+        if self._met and self._lost_at is None:
+            self._lost_at = now
+        if self._lost_at is not None and now - self._lost_at < window:
+            return True
+        return any(self._state(number) is not _FAILED for number in self._open)
+
+    def _state(self, number: int) -> grpc.ChannelConnectivity:
+        """Of the connection to a target, which is made from now on if it is not there."""
+        return self._stubs(number)[0].get_state(try_to_connect=True)
 
     def fail_over(self, failed: int) -> None:
         """Moves on to the next target, unless another call did so already."""

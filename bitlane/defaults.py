@@ -15,7 +15,7 @@ KEEPALIVE_TIME_MS = 10_000
 KEEPALIVE_TIMEOUT_MS = 5_000
 # gRPC's own reconnecting; its defaults (1 s growing to 120 s) would outlast a router's restart by far.
 RECONNECT_INITIAL_MS = 100
-RECONNECT_MAX_MS = 2_000
+RECONNECT_MAX_MS = 1_000
 
 # As much as a server sends. gRPC's own 4 MiB would not do for usage that is told apart by everything.
 MAX_MESSAGE_BYTES = 16 << 20

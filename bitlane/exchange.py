@@ -49,6 +49,7 @@ class Exchange:
         self._restarts = 0
         self._broken_at = 0.0
         self._continuing = False
+        self._left = False
         self._span: ReplySpan | None = None
         self.request_id = request_id
         self.next_index = next_index
@@ -78,6 +79,7 @@ class Exchange:
 
     def leave(self) -> None:
         """Hangs up for good."""
+        self._left = True
         self.hang_up()
         if self._span is not None:
             self._span.fail(None)
@@ -117,6 +119,9 @@ class Exchange:
 
     async def _read(self, deadline: Deadline) -> pb.GenerateEvent:
         if self._call is None:
+            await self._line.reach(deadline, self.request_id)
+            if self._left:
+                raise Aborted("the stream was closed", request_id=self.request_id)
             self._call = self._open(deadline)
             self._line.track(self._call)
         # A method of the call rather than `async for`, which would say EOF by StopAsyncIteration.

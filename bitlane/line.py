@@ -70,6 +70,7 @@ class Line:
         """
         failures = 0
         while True:
+            await self.reach(deadline, request_id)
             target = self.channels.current
             call = start(deadline)
             self.track(call)
@@ -84,6 +85,13 @@ class Line:
             else:
                 self.budget.earn()
                 return result
+
+    async def reach(self, deadline: Deadline, request_id: str | None) -> None:
+        """Waits until a call can be sent to somebody, or there is no hope of that. Aborted: the client was closed."""
+        was_closed = self.channels.closed
+        await self.channels.reach(deadline, self.policy.connect_window)
+        if self.channels.closed and not was_closed:
+            raise Aborted("the client was closed", request_id=request_id)
 
     async def wait(self, error: BitlaneError, failures: int, deadline: Deadline, target: int) -> None:
         """Waits until a first event may be tried for again; raises the error when it may not."""

@@ -33,6 +33,9 @@ class RetryPolicy:
     """Retries that a client may make when nothing succeeds at all."""
     budget_per_success: float = 0.2
     """Retries that each success adds, up to `budget`: retries stay within 20 % of the successes."""
+    connect_window: float = 5.0
+    """Seconds after the connections to all targets were lost, within which a call waits for one to come back before it
+    is made. A call that waits is no attempt and costs no budget. 0: never waits."""
     resume_window: float = 60.0
     """Seconds after a break without a new token, after which the stream is given up. 0: never resumed. The server
     keeps a reply for 60 s by default."""
@@ -46,6 +49,7 @@ class RetryPolicy:
             "initial_backoff",
             "max_backoff",
             "max_quota_wait",
+            "connect_window",
             "budget",
             "budget_per_success",
             "resume_window",
@@ -56,7 +60,7 @@ class RetryPolicy:
     @classmethod
     def none(cls) -> "RetryPolicy":
         """Every fault is raised at once."""
-        return cls(max_attempts=1, resume_window=0)
+        return cls(max_attempts=1, connect_window=0, resume_window=0)
 
     def ceiling(self, failures: int) -> float:
         """The longest random wait in seconds after that many failures in a row (at least 1)."""

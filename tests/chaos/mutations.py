@@ -198,6 +198,13 @@ MUTATIONS = (
         "tests/chaos/test_overload.py -k 'retries and server'",
     ),
     Mutation(
+        "calls are made with no connection",
+        "bitlane/channel.py",
+        r"if self\._take_connected\(impatient\) or not self\._may_come\(window\):",
+        "if True:",
+        "tests/contract/sdk/test_reach.py -k wait_for_the_only",
+    ),
+    Mutation(
         "draining workers hand nothing back",
         "workers/worker.py",
         r"await asyncio\.gather\(\*\(serving\.run\.release\(failed=failed\)[^\n]*\n",

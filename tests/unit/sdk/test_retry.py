@@ -80,8 +80,9 @@ def test_five_successes_buy_one_retry():
     assert not budget.spend()
 
 
-def test_policy_none_neither_retries_nor_resumes():
-    assert (RetryPolicy.none().max_attempts, RetryPolicy.none().resume_window) == (1, 0)
+def test_policy_none_neither_retries_nor_waits_nor_resumes():
+    none = RetryPolicy.none()
+    assert (none.max_attempts, none.connect_window, none.resume_window) == (1, 0, 0)
 
 
 def test_ceilings_never_fall():
