@@ -1,0 +1,13 @@
+"""Without any fault: a request is served. What fails this has broken more than a fence (`tests/chaos/mutations.py`)."""
+
+from tests.chaos.conftest import MakeStack
+from tests.chaos.load import ask
+
+
+async def test_a_plain_request_is_served(chaos_stack: MakeStack) -> None:
+    stack = chaos_stack()
+    async with stack.client() as client:
+        record = await ask(stack.history, client, "acme", "plain", 20, timeout=60)
+    assert record.finishes, record.errors
+    async with stack.broker() as broker:
+        (await stack.history.check(broker)).assert_sound()
