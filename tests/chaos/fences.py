@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 
 WORKERS = "tests/chaos/test_workers.py"
-LIFECYCLE = "tests/contract/broker/test_transitions.py"
+LIFECYCLE = "tests/contract/broker/test_lifecycle.py tests/contract/broker/test_dead_letters.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +210,13 @@ MUTATIONS = (
         r"if first != self\._position \+ 1 or last - first != len\(entries\) - 1:",
         "if False:",
         "tests/contract/broker/test_inbox.py",
+    ),
+    Mutation(
+        "attempts are not linked",
+        "telemetry/attempts.py",
+        r"return \[sent, first\]",
+        "return [sent]",
+        "tests/chaos/test_traces.py",
     ),
     Mutation(
         "an unsure write is not repeated",

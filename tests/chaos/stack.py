@@ -36,6 +36,7 @@ class ChaosStack(Stack):
         workers: how many in each pool.
         proxied: routers and workers reach the server through `stack.router_line` and `stack.worker_line`.
         settings: of the server.
+        telemetry: OTEL_* for all processes.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class ChaosStack(Stack):
         settings: Mapping[str, str] | None = None,
         worker_env: Mapping[str, str] | None = None,
         router_env: Mapping[str, str] | None = None,
+        telemetry: Mapping[str, str] | None = None,
         config: Path = Path("config/local.yaml"),
     ) -> None:
         self._exit = ExitStack()
@@ -67,6 +69,7 @@ class ChaosStack(Stack):
             lease_ms=lease_ms,
             durable=durable,
             worker_env=worker_env,
+            telemetry=telemetry,
             config=config,
         )
         self.router_line.upstream = self.worker_line.upstream = self.server.socket
@@ -114,9 +117,12 @@ class ChaosStack(Stack):
 
     def client(self, tenant: str = "acme", **options: Any) -> bitlane.AsyncClient:
         """A client of the SDK that knows all routers, beginning with a random one."""
-        targets = random.sample(self.targets, len(self.targets))
-        arguments: dict[str, Any] = {"timeout": 120, **options}
-        return bitlane.AsyncClient(targets, api_key=KEYS[tenant], **arguments)
+        arguments: dict[str, Any] = {
+            "target": random.sample(self.targets, len(self.targets)),
+            "timeout": 120,
+            **options,
+        }
+        return bitlane.AsyncClient(api_key=KEYS[tenant], **arguments)
 
     def broker(self) -> Broker:
         """The test's own way to the server, past all faults."""
