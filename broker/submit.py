@@ -61,8 +61,8 @@ def submit_result(submission: Submission, reply: Reply) -> SubmitResult:
             retry_after_ms=None if retry_ms is None else replies.integer(retry_ms),
         )
         return SubmitResult(status, replies.integer(waiting), over)
-    wait_ms = replies.integer(more[0]) if status is SubmitStatus.TOO_LATE else None
-    return SubmitResult(status, replies.integer(waiting), wait_ms=wait_ms)
+    wait_ms, run_ms = (replies.integer(each) for each in more) if status is SubmitStatus.TOO_LATE else (None, None)
+    return SubmitResult(status, replies.integer(waiting), wait_ms=wait_ms, run_ms=run_ms)
 
 
 def _price(price: Price) -> str:

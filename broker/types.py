@@ -84,7 +84,7 @@ class SubmitStatus(Enum):
     CONFLICT = "conflict"  # the same id with another digest
     OVER_LIMIT = "over_limit"  # an account does not admit it
     POOL_FULL = "pool_full"  # pool_max_waiting is reached
-    TOO_LATE = "too_late"  # its turn would come after its deadline, at the rate that was measured
+    TOO_LATE = "too_late"  # it would not be done by its deadline, at the rate that was measured
 
 
 class Limit(Enum):
@@ -116,6 +116,7 @@ class SubmitResult:
     waiting: int  # of the tenant in the pool, after the call
     over: OverLimit | None = None  # OVER_LIMIT
     wait_ms: int | None = None  # TOO_LATE: when its turn would come
+    run_ms: int | None = None  # TOO_LATE: how long it would run then; 0: not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,7 +176,7 @@ class Admission:
             case SubmitStatus.POOL_FULL:
                 return pool_full(submission.pool, submission.pool_max_waiting or 0)
             case SubmitStatus.TOO_LATE:
-                return deadline_unreachable(result.wait_ms or 0, submission.timeout_ms or 0)
+                return deadline_unreachable(result.wait_ms or 0, result.run_ms or 0, submission.timeout_ms or 0)
             case _:
                 over: OverLimit | None = result.over
                 assert over is not None

@@ -200,7 +200,7 @@ def attempts_exhausted(attempts: int) -> Fault:
 
 def deadline_exceeded() -> Fault:
     return Fault(
-        grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "the deadline passed before the reply was whole"
+        grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "the reply could not be whole before the deadline"
     )
 
 

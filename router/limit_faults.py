@@ -98,13 +98,13 @@ def pool_full(pool: str, most: int) -> Fault:
     )
 
 
-def deadline_unreachable(wait_ms: int, timeout_ms: int) -> Fault:
+def deadline_unreachable(wait_ms: int, run_ms: int, timeout_ms: int) -> Fault:
     return Fault(
         grpc.StatusCode.DEADLINE_EXCEEDED,
         "DEADLINE_UNREACHABLE",
-        f"its turn would come in about {wait_ms / 1000:.1f} s and its deadline is in {timeout_ms / 1000:.1f} s; "
-        "it was not queued",
-        {"estimated_wait_ms": str(wait_ms)},
+        f"its turn would come in about {wait_ms / 1000:.1f} s, it would take about {run_ms / 1000:.1f} s, and its "
+        f"deadline is in {timeout_ms / 1000:.1f} s; it was not queued",
+        {"estimated_wait_ms": str(wait_ms), "estimated_run_ms": str(run_ms)},
     )
 
 

@@ -6,11 +6,14 @@
 --
 -- Keeps: of the tenants the one with the least virtual time is served first, and of its requests the most urgent; batch
 -- work goes after all other but for every BATCH_TURN-th claim, where it goes first; a request whose deadline has passed
--- is ended, never given out; a new lease has a higher epoch than any before.
+-- is ended, never given out, and so is one that cannot be done in time while others wait; a new lease has a higher epoch
+-- than any before.
 -- use: clock conclude
 
 -- Requests that have outlived their deadline are ended on the way; the bound keeps one call short.
 local EXPIRED_MAX = 100
+
+local UNREACHABLE = 'it could not have been done in time'
 
 local pool, worker, profile, wanted = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now = now_ms()
@@ -18,6 +21,13 @@ local state = redis.call('HMGET', KEYS[1], 'claims', URGENT.clock, BATCH.clock)
 local served = tonumber(state[1] or 0)
 local clocks = {[URGENT] = tonumber(state[2] or 0), [BATCH] = tonumber(state[3] or 0)}
 local claims, expired = {}, 0
+
+-- Whether a request would meet its deadline before its end, while another one waits that may use the slot better. One
+-- that has been worked on goes on: its client has begun to read.
+local function cannot_finish(record)
+  if record.deadline_ms == 0 or record.logged_tokens > 0 or waiting_in(pool) < 2 then return false end
+  return now + run_of(record, now) * SLACK > record.deadline_ms
+end
 
 while #claims < wanted and expired < EXPIRED_MAX do
   local class, other = URGENT, BATCH
@@ -42,6 +52,9 @@ while #claims < wanted and expired < EXPIRED_MAX do
     expired = expired + 1
   elseif record.deadline_ms > 0 and now >= record.deadline_ms then
     conclude(record, 'deadline', '', now)
+    expired = expired + 1
+  elseif cannot_finish(record) then
+    conclude(record, 'deadline', UNREACHABLE, now)
     expired = expired + 1
   else
     served = served + 1

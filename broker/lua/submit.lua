@@ -8,7 +8,7 @@
 --      '' for none
 -- Result {'accepted' | 'joined' | 'conflict' | 'pool_full', waiting requests of the tenant in the pool}
 --        {'over_limit', waiting, index of the account from 0, limit, bound, used, wanted, ms until it may fit or nil}
---        {'too_late', waiting, ms until its turn would come}
+--        {'too_late', waiting, ms until its turn would come, ms that it is expected to run, 0: not known}
 --
 -- Keeps: an id names one body for as long as it is known, however often and however many at a time submit it; a request
 -- is admitted by all its accounts or leaves no trace; what an account has reserved is the sum over its requests.
@@ -55,8 +55,10 @@ if ARGV[14] ~= '' and waiting_in(pool) >= tonumber(ARGV[14]) then
 end
 local timeout = tonumber(ARGV[8])
 if timeout > 0 then
+  -- Who would have to wait must be done in time, too; where nobody waits, all is tried.
   local turn = turn_in(record, now)
-  if turn > timeout then return {'too_late', waiting, turn} end
+  local run = turn > 0 and run_of(record, now) or 0
+  if turn > timeout or run > 0 and (turn + run) * SLACK > timeout then return {'too_late', waiting, turn, run} end
 end
 
 for _, level in ipairs(filled) do

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 WORKERS = "tests/chaos/test_workers.py"
 LIFECYCLE = "tests/contract/broker/test_lifecycle.py tests/contract/broker/test_dead_letters.py"
+DEADLINE = "tests/contract/broker/test_deadline.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,27 @@ MUTATIONS = (
         r"record\.deadline_ms > 0 and now >= record\.deadline_ms then",
         "false then",
         LIFECYCLE,
+    ),
+    Mutation(
+        "admission forgets that a request has to run as well",
+        "broker/lua/submit.lua",
+        r" or run > 0 and \(turn \+ run\) \* SLACK > timeout",
+        "",
+        DEADLINE,
+    ),
+    Mutation(
+        "what cannot be done in time takes a slot",
+        "broker/lua/claim.lua",
+        r"elseif cannot_finish\(record\) then",
+        "elseif false then",
+        DEADLINE,
+    ),
+    Mutation(
+        "what was cut off counts as work that was done",
+        "broker/lua/lib/rate.lua",
+        r"\(WHOLE\[outcome\] and record\.prompt_tokens \+ record\.output_tokens or used\)",
+        "record.prompt_tokens + record.output_tokens",
+        DEADLINE,
     ),
     Mutation(
         "no deadline at writes",

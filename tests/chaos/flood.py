@@ -44,6 +44,7 @@ class Outcome:
     sent: int = 0
     done: int = 0  # whole, within the timeout
     done_batch: int = 0
+    done_meanwhile: int = 0  # of `done`: before the last was sent
     wrong: int = 0  # replies that differ from the script
     refused: Counter[str] = field(default_factory=Counter[str])  # before `accepted`, by reason or code
     failed: Counter[str] = field(default_factory=Counter[str])  # after it
@@ -103,11 +104,12 @@ async def flood(what: Flood) -> Outcome:
             else:
                 outcome.done += 1
                 outcome.done_batch += batch
+                outcome.done_meanwhile += time.perf_counter() - start <= what.seconds
                 outcome.wrong += tuple(tokens) != expected_tokens(prompt, what.tokens)
 
-        began = time.perf_counter()
+        start = time.perf_counter()
         outcome.sent = await open_loop(what.rate, what.seconds, send)
-        outcome.elapsed_s = time.perf_counter() - began
+        outcome.elapsed_s = time.perf_counter() - start
     return outcome
 
 

@@ -24,7 +24,7 @@ EARLY = {"DEADLINE_UNREACHABLE", "QUEUE_FULL"}
 
 @pytest.mark.promise(9)
 async def test_goodput_holds_under_overload(chaos_stack: MakeStack, board: Scoreboard, full: bool) -> None:
-    """Open loop, half of it batch work. Goodput: whole replies within the client's patience, a second."""
+    """Open loop, half of it batch work. Goodput: whole replies within the client's patience, a second of the load."""
     levels, seconds = ((1, 2, 5, 10), 12.0) if full else ((1, 10), 6.0)
     stack = chaos_stack(engine={"slots": 4, "token_ms": 10})
     router = stack.routers[0]
@@ -38,7 +38,8 @@ async def test_goodput_holds_under_overload(chaos_stack: MakeStack, board: Score
         outcomes[level] = await flood_apart(flood)
         assert outcomes[level].wrong == 0
     grown = memory_mib(router.pid) - before
-    goodput = {level: outcome.done / seconds for level, outcome in outcomes.items()}
+    # What is done of the queue afterwards is not held against the load that was offered.
+    goodput = {level: outcome.done_meanwhile / seconds for level, outcome in outcomes.items()}
     peak = max(goodput.values())
     least = min(goodput.values()) / peak
     worst = outcomes[levels[-1]]
@@ -49,7 +50,8 @@ async def test_goodput_holds_under_overload(chaos_stack: MakeStack, board: Score
         9,
         f"goodput {' / '.join(f'{goodput[level]:.0f}' for level in levels)} a second at "
         f"{' / '.join(f'{level}x' for level in levels)}: {least:.0%} of peak; rejection p99 {refusal:.0f} ms; "
-        f"batch {batch:.0%} of what was served; router +{grown:.0f} MiB; refused {dict(worst.refused)}",
+        f"batch {batch:.0%} of what was served; router +{grown:.0f} MiB; refused {dict(worst.refused)}, "
+        f"accepted and not done {worst.failed.total()} of {worst.sent}",
         least >= 0.9 and refusal <= 20 and grown < 64,
     )
     # Whatever else: nothing is told to be our bug, and the service is there afterwards.

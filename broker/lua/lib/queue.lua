@@ -37,6 +37,6 @@ local function leave_queue(record)
   leave(record)
   -- A pool that was idle has no rate (lib/rate.lua).
   if waiting_in(record.pool) == 0 then
-    redis.call('HDEL', key('pool', record.pool), 'window_ms', 'window_tokens', 'window_used')
+    redis.call('HDEL', key('pool', record.pool), 'window_ms', 'window_tokens', 'window_used', 'window_ends')
   end
 end

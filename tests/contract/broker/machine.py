@@ -470,6 +470,8 @@ class BrokerMachine(RuleBasedStateMachine):
             stored = space.hashes[f"pool:{pool}"]
             assert (float(stored["rate"]) if "rate" in stored else None) == rate.per_s
             assert float(stored.get("used_rate", b"0")) == rate.used_per_s
+            assert float(stored.get("run_ms", b"0")) == rate.run_ms
+            assert float(stored.get("run_tokens", b"0")) == rate.run_tokens
 
     def compare_attachment(self, attachment: Attachment, request: model.Request, index: int) -> None:
         assert attachment.decision == request.submission.decision

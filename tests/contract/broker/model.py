@@ -28,6 +28,8 @@ BATCH_TURN = 4
 START_MS = 1_835_481_480_000  # 2028-02-29T23:58:00Z: a day, and a month, end soon
 WINDOW_MS = 2_000
 FRESH_MS = 60_000
+FIRST_WINDOW_MS, FIRST_ENDS = 500, 8
+SLACK = 1.2
 
 
 @dataclass(eq=False)
@@ -103,9 +105,15 @@ class Rate:
     window_ms: int | None = None  # when the window was opened
     window_tokens: int = 0
     window_used: int = 0
+    window_ends: int = 0
     per_s: float | None = None
     used_per_s: float = 0.0
     measured_ms: int = 0
+
+    # How long runs in one attempt took, and their output tokens, the latest counting most.
+    run_ms: float = 0.0
+    run_tokens: float = 0.0
+    pace_ms: int | None = None
 
     def known(self, now: int) -> bool:
         return bool(self.per_s and self.used_per_s) and now - self.measured_ms <= FRESH_MS
@@ -149,8 +157,10 @@ class Model:
         if submission.pool_max_waiting is not None and len(self.waiting(pool)) >= submission.pool_max_waiting:
             return SubmitResult(SubmitStatus.POOL_FULL, waiting)
         turn_ms = self._turn_in(submission)
-        if submission.timeout_ms is not None and turn_ms > submission.timeout_ms:
-            return SubmitResult(SubmitStatus.TOO_LATE, waiting, wait_ms=turn_ms)
+        run_ms = self._run_of(submission) if turn_ms else 0
+        timeout = submission.timeout_ms
+        if timeout is not None and (turn_ms > timeout or (run_ms and (turn_ms + run_ms) * SLACK > timeout)):
+            return SubmitResult(SubmitStatus.TOO_LATE, waiting, wait_ms=turn_ms, run_ms=run_ms)
         self.arrivals[pool] += 1
         took = self.ledger.admit(submission, self.now)
         request = Request(submission, self.arrivals[pool], self.now, [submission.router], took)
@@ -171,6 +181,9 @@ class Model:
             request = min((r for r in self.waiting(pool, tenant) if r.batch == batch), key=lambda r: r.urgency)
             if request.overdue(self.now):
                 self._end(request, Outcome.DEADLINE)
+                continue
+            if self._cannot_finish(request):
+                self._end(request, Outcome.DEADLINE, "it could not have been done in time")
                 continue
             self.claims[pool] += 1
             self.clock[pool, batch] = max(self.clock[pool, batch], self.virtual[tenant, pool, batch])
@@ -343,16 +356,39 @@ class Model:
         everything = [request for request in self.waiting(pool) if request.batch == batch]
         before = [r for r in everything if r.ref.tenant == tenant and r.submission.priority <= submission.priority]
         own = sum(request.reserved for request in before)
-        if not rate.known(self.now) or rate.per_s is None or own == 0:
+        if not rate.known(self.now) or rate.per_s is None:
             return 0
-        expected = own * self._used_share(tenant, pool, batch)
-        weights = self.fair[pool, batch]
-        half_served = self.virtual[tenant, pool, batch] + expected / weights[tenant] / 2
-        others = [weights[name] for name in weights if name != tenant]
-        competing = [n for n in weights if n != tenant and self.virtual[n, pool, batch] <= half_served]
-        share = 1 + (sum(others) * len(competing) / len(others) / weights[tenant] if others else 0)
-        in_all = sum(request.reserved for request in everything) / rate.per_s
-        return int(min(in_all, expected * share / rate.used_per_s) * 1000 + 0.5)
+        used_share = self._used_share(tenant, pool, batch)
+        expected = own * used_share
+        turn = 0.0
+        if own:
+            weights = self.fair[pool, batch]
+            half_served = self.virtual[tenant, pool, batch] + expected / weights[tenant] / 2
+            others = [weights[name] for name in weights if name != tenant]
+            competing = [n for n in weights if n != tenant and self.virtual[n, pool, batch] <= half_served]
+            share = 1 + (sum(others) * len(competing) / len(others) / weights[tenant] if others else 0)
+            in_all = sum(request.reserved for request in everything) / rate.per_s
+            turn = min(in_all, expected * share / rate.used_per_s)
+        if batch:
+            urgent = sum(request.reserved for request in self.waiting(pool) if not request.batch) / rate.per_s
+            itself = (submission.prompt_tokens + submission.output_tokens) * used_share / rate.used_per_s
+            turn = min(turn + urgent, (turn + itself) * BATCH_TURN)
+        return int(turn * 1000 + 0.5)
+
+    def _run_of(self, submission: Submission) -> int:
+        """In how many ms a request would be done once it runs; 0 when that is not known."""
+        pool, batch = submission.pool, submission.priority is Priority.BATCH
+        rate = self.rates[pool]
+        if rate.pace_ms is None or self.now - rate.pace_ms > FRESH_MS:
+            return 0
+        output = submission.output_tokens * self._used_share(submission.ref.tenant, pool, batch)
+        return int(rate.run_ms / rate.run_tokens * output + 0.5)
+
+    def _cannot_finish(self, request: Request) -> bool:
+        timeout = request.timeout_ms
+        if timeout is None or request.logged_tokens or len(self.waiting(request.submission.pool)) < 2:
+            return False
+        return self.now + self._run_of(request.submission) * SLACK > request.submitted_ms + timeout
 
     def _used_share(self, tenant: str, pool: str, batch: bool) -> float:
         used, estimated = self.shares[tenant, pool, batch]
@@ -378,26 +414,38 @@ class Model:
         if not self.waiting(pool):
             self.rates[pool].window_ms = None
 
-    def _learn(self, request: Request, used: int) -> None:
-        """What the end of a running request says about its tenant's estimates, and about the rate."""
+    def _learn(self, request: Request, outcome: Outcome, usage: Usage) -> None:
+        """What the end of a running request says about its tenant's estimates, and about the pool's rate and pace."""
+        used = usage.prompt_tokens + usage.output_tokens
         name = request.ref.tenant, request.submission.pool, request.batch
         before = self.shares[name]
         self.shares[name] = before[0] * 0.9 + used, before[1] * 0.9 + request.reserved
         rate = self.rates[request.submission.pool]
-        if not self.waiting(request.submission.pool):
-            return
+        if self.waiting(request.submission.pool):
+            whole = outcome in {Outcome.STOP, Outcome.LENGTH, Outcome.REJECTED}
+            self._measure(rate, request.reserved if whole else used, used)
+        if request.epoch == 1 and usage.output_tokens and outcome in {Outcome.STOP, Outcome.LENGTH}:
+            assert request.claimed_ms is not None
+            rate.run_ms = rate.run_ms * 0.95 + (self.now - request.claimed_ms)
+            rate.run_tokens = rate.run_tokens * 0.95 + usage.output_tokens
+            rate.pace_ms = self.now
+
+    def _measure(self, rate: Rate, tokens: int, used: int) -> None:
         elapsed = self.now - rate.window_ms if rate.window_ms is not None else None
-        if elapsed is not None and elapsed < WINDOW_MS:
-            rate.window_tokens += request.reserved
+        known = rate.per_s is not None and self.now - rate.measured_ms <= FRESH_MS
+        soon = not known and rate.window_ends + 1 >= FIRST_ENDS
+        if elapsed is not None and elapsed < (FIRST_WINDOW_MS if soon else WINDOW_MS):
+            rate.window_tokens += tokens
             rate.window_used += used
+            rate.window_ends += 1
             return
         if elapsed is not None and elapsed <= FRESH_MS:
-            measured = (rate.window_tokens + request.reserved) * 1000 / elapsed
+            measured = (rate.window_tokens + tokens) * 1000 / elapsed
             measured_used = (rate.window_used + used) * 1000 / elapsed
-            if rate.per_s is not None and self.now - rate.measured_ms <= FRESH_MS:
+            if known and rate.per_s is not None:
                 measured, measured_used = (measured + rate.per_s) / 2, (measured_used + rate.used_per_s) / 2
             rate.per_s, rate.used_per_s, rate.measured_ms = measured, measured_used, self.now
-        rate.window_ms, rate.window_tokens, rate.window_used = self.now, 0, 0
+        rate.window_ms, rate.window_tokens, rate.window_used, rate.window_ends = self.now, 0, 0, 0
 
     def _give_back(self, request: Request, failed: bool, detail: str) -> None:
         if failed:
@@ -432,7 +480,7 @@ class Model:
         request.charge, request.outcome, request.detail, request.usage = 0.0, outcome, detail, usage
         request.ended_ms = self.now
         if ran:
-            self._learn(request, spent)
+            self._learn(request, outcome, usage)
         else:
             self._leave(request)
         failed = outcome in {Outcome.NOT_MIGRATABLE, Outcome.ATTEMPTS_EXHAUSTED}

@@ -1,5 +1,6 @@
 """What cannot come to its turn in time is refused at once; when in doubt it is admitted."""
 
+import math
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -42,15 +43,24 @@ async def late(still: Still, timeout_ms: int, tenant: str = "acme", **changes: A
 
 
 async def wait_of(still: Still, tenant: str = "acme", **changes: Any) -> int:
-    """The estimate: a request with that timeout is admitted, with a shorter one not; 0 when any is admitted."""
+    """The estimated wait; 0 when any request is admitted.
+
+    One whose timeout is a fifth longer than its wait and its run is admitted, with a shorter one it is not.
+    """
     refused = await late(still, 1, tenant, **changes)
     if refused.status is ACCEPTED:
         return 0
     assert refused.status is SubmitStatus.TOO_LATE
     assert refused.wait_ms is not None
-    assert (await late(still, refused.wait_ms, tenant, **changes)).status is ACCEPTED
-    assert (await late(still, refused.wait_ms - 1, tenant, **changes)).wait_ms == refused.wait_ms
+    assert refused.run_ms is not None
+    least = least_timeout(refused.wait_ms, refused.run_ms)
+    assert (await late(still, least, tenant, **changes)).status is ACCEPTED
+    assert (await late(still, least - 1, tenant, **changes)).wait_ms == refused.wait_ms
     return refused.wait_ms
+
+
+def least_timeout(wait_ms: int, run_ms: int) -> int:
+    return math.ceil((wait_ms + run_ms) * 1.2)
 
 
 async def pool_of(broker: Broker) -> PoolState:
@@ -73,9 +83,9 @@ async def test_a_refusal_leaves_no_trace_and_says_when_its_turn_would_come(still
     await queue(still, 20)
     await serve(still, 3)
     before = await read_keyspace(still.broker)
-    assert await late(still, 16_999) == SubmitResult(SubmitStatus.TOO_LATE, 17, wait_ms=17_000)
+    assert await late(still, 21_599) == SubmitResult(SubmitStatus.TOO_LATE, 17, wait_ms=17_000, run_ms=1_000)
     assert await read_keyspace(still.broker) == before
-    assert (await late(still, 17_000)).status is ACCEPTED
+    assert (await late(still, 21_600)).status is ACCEPTED
     assert (await still.broker.submit(make_submission("patient"))).status is ACCEPTED
 
 
@@ -126,10 +136,77 @@ async def test_more_urgent_work_does_not_wait_for_less_urgent_work(still: Still)
     await serve(still, 3)
     assert await wait_of(still, priority=Priority.INTERACTIVE) == 0
     assert await wait_of(still, priority=Priority.STANDARD) == 17_000
-    assert await wait_of(still, priority=Priority.BATCH) == 0
     await queue(still, 5, priority=Priority.BATCH)
     assert await wait_of(still, priority=Priority.STANDARD) == 17_000
-    assert await wait_of(still, priority=Priority.BATCH) == 5_000
+
+
+async def test_batch_work_waits_for_all_urgent_work_but_for_its_turns(still: Still) -> None:
+    """Every 16th claim is batch work's: itself after 16 s, or all that is urgent before it."""
+    await queue(still, 40, "other")
+    await serve(still, 3)
+    assert await wait_of(still, priority=Priority.BATCH) == 16_000
+    await queue(still, 5, priority=Priority.BATCH)
+    assert await wait_of(still, priority=Priority.BATCH) == 37_000 + 5_000
+    await serve(still, 30)
+    assert await wait_of(still, priority=Priority.BATCH) == 9_000 + 3_000
+
+
+async def test_the_first_rate_is_known_after_half_a_second_of_many_ends(still: Still) -> None:
+    await queue(still, 20)
+    await serve(still, 8, 100)
+    assert (await pool_of(still.broker)).tokens_per_s is None
+    await serve(still, 1, 100)
+    assert (await pool_of(still.broker)).tokens_per_s == 300.0
+
+
+async def test_of_what_was_cut_off_only_what_it_used_counts_for_the_rate(still: Still) -> None:
+    """A pool in which all end by their deadline, half done, is no faster for it."""
+    await queue(still, 20, timeout_ms=100_000)
+    await serve(still, 1)
+    for _ in range(2):
+        claim = await claim_one(still.broker)
+        await still.broker.append(claim.lease, 0, b"half", 5, 10)
+        await still.clock.go_on(1_000)
+        await still.broker.cancel(claim.lease.ref)
+    assert (await pool_of(still.broker)).tokens_per_s == 15.0
+
+
+async def test_what_cannot_be_done_in_time_is_not_started_while_others_wait(still: Still) -> None:
+    """Runs take 1 s, and a fifth more may be needed: 1.1 s are too few, 1.3 s are enough."""
+    await queue(still, 1, "pace")
+    await serve(still, 1)
+    for name, timeout_ms in (("near", 1_100), ("enough", 1_300), ("last", 1_100)):
+        await still.broker.submit(make_submission(name, timeout_ms=timeout_ms))
+    assert (await claim_one(still.broker)).lease.ref.request_id == "enough"
+    ending = await still.broker.cancel(RequestRef("acme", "near"))
+    assert (ending.outcome, ending.claimed_ms) == (Outcome.DEADLINE, None)
+    # Nobody else would use the slot: it is tried.
+    assert (await claim_one(still.broker)).lease.ref.request_id == "last"
+
+
+async def test_what_has_been_begun_goes_on(still: Still) -> None:
+    await queue(still, 1, "pace")
+    await serve(still, 1)
+    await still.broker.submit(make_submission("begun", timeout_ms=1_300))
+    claim = await claim_one(still.broker)
+    await still.broker.append(claim.lease, 0, b"some", 5, 10)
+    await still.clock.go_on(500)
+    await queue(still, 3)
+    await still.broker.release(claim.lease, failed=False)
+    assert (await claim_one(still.broker)).lease.ref.request_id == "begun"
+
+
+async def test_only_whole_runs_say_how_long_runs_take(still: Still) -> None:
+    await queue(still, 1, "pace")
+    await serve(still, 1)
+    await queue(still, 1, "slow")
+    claim = await claim_one(still.broker)
+    await still.broker.append(claim.lease, 0, b"slow", 1, 10)
+    await still.clock.go_on(20_000)
+    await still.broker.cancel(claim.lease.ref)
+    for name in ("enough", "last"):
+        await still.broker.submit(make_submission(name, timeout_ms=1_200))
+    assert (await claim_one(still.broker)).lease.ref.request_id == "enough"
 
 
 @pytest.mark.parametrize(("weight", "expected"), [(1.0, 20_000), (3.0, 13_333), (0.25, 50_000)])

@@ -133,9 +133,9 @@ def test_what_will_fit_has_nothing_to_lower() -> None:
 def test_full_pools_and_unreachable_deadlines() -> None:
     full = pool_full("m/fp8", 7)
     assert (full.reason, full.quota_subject, full.retry_after_s) == ("QUEUE_FULL", "pool:m/fp8", 1.0)
-    late = deadline_unreachable(4200, 2000)
+    late = deadline_unreachable(4200, 300, 2000)
     assert (late.code, late.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_UNREACHABLE")
-    assert late.metadata == {"estimated_wait_ms": "4200"}
+    assert late.metadata == {"estimated_wait_ms": "4200", "estimated_run_ms": "300"}
     assert late.retry_after_s is None
 
 
