@@ -105,8 +105,12 @@ DATA ?= ../shared/taskdata
 train-classifier: .venv-train/.train  ## Train the task classifier on DATA/train.jsonl, leaving sources out first (5 minutes)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv-train/bin/python -m tools.classifier_training --data $(DATA)
 
-bench: $(VENV)/.dev  ## Speed of the reference engine, of the formats, and of the policy; what telemetry costs
-	$(BIN)/python -m bench.reference_engine
+bench: $(VENV)/.dev  ## The whole service against a plain proxy; policy, classifier, broker, telemetry, engine alone (20 minutes)
+	$(BIN)/python -m bench.service --processes 2 --json bench/results/service.json
 	$(BIN)/python -m bench.policy
+	$(BIN)/python -m bench.classifier
+	$(BIN)/python -m bench.broker
+	$(BIN)/python -m bench.isolation
 	$(BIN)/python -m bench.telemetry
 	$(BIN)/python -m bench.router_telemetry
+	$(BIN)/python -m bench.reference_engine

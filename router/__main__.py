@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from router.config import Config, ConfigError, load_config
 from router.server import serve
 from router.settings import RouterSettings
+from router.supervisor import Supervisor, held_port
 from telemetry.calls import RouterTelemetry
 from telemetry.logging import set_up_logging
 from telemetry.setup import TelemetryConfigError, set_up_telemetry
@@ -35,6 +36,26 @@ def main() -> int:
         print(f"python -m router: {error}", file=sys.stderr)
         return 2
     set_up_logging("router", level=settings.log_level, log_format=settings.log_format)
+    if settings.processes == 1:
+        return _run_one(settings, config)
+
+    def child(number: int, parent: int) -> int:
+        # Each process serves its own metrics, side by side.
+        if (first := os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT", "")).isdecimal() and int(first):
+            os.environ["OTEL_EXPORTER_PROMETHEUS_PORT"] = str(int(first) + number)
+        name = f"{settings.name}-{number}-{secrets.token_hex(3)}" if settings.name else ""
+        return _run_one(settings.model_copy(update={"listen": listen, "name": name}), config, parent)
+
+    try:
+        with held_port(settings.listen) as listen:
+            return Supervisor(settings.processes, child).run()
+    except OSError as error:
+        print(f"python -m router: {error}", file=sys.stderr)
+        return 1
+
+
+def _run_one(settings: RouterSettings, config: Config, parent: int | None = None) -> int:
+    """One router. `parent`: a file descriptor that is at its end when the supervisor is gone."""
     name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     try:
         telemetry = set_up_telemetry("router", name)
@@ -42,7 +63,8 @@ def main() -> int:
         print(f"python -m router: {error}", file=sys.stderr)
         return 2
     try:
-        uvloop.run(_run(settings, config, name, RouterTelemetry(telemetry, TenantLabels(config.telemetry.tenants))))
+        labels = TenantLabels(config.telemetry.tenants)
+        uvloop.run(_run(settings, config, name, RouterTelemetry(telemetry, labels), parent))
     except OSError as error:
         print(f"python -m router: {error}", file=sys.stderr)
         return 1
@@ -51,9 +73,13 @@ def main() -> int:
     return 0
 
 
-async def _run(settings: RouterSettings, config: Config, name: str, telemetry: RouterTelemetry) -> None:
+async def _run(
+    settings: RouterSettings, config: Config, name: str, telemetry: RouterTelemetry, parent: int | None
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    if parent is not None:
+        loop.add_reader(parent, stop.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with serve(settings, config, name, telemetry):

@@ -69,8 +69,6 @@ _OPTIONS: list[tuple[str, int]] = [
     # The largest token that is read is 8 KiB.
     ("grpc.max_metadata_size", 12 << 10),
     ("grpc.absolute_max_metadata_size", 16 << 10),
-    # Two routers on one port would share its clients unseen; the second shall say that the address is taken.
-    ("grpc.so_reuseport", 0),
 ]
 
 
@@ -101,7 +99,9 @@ async def serve(settings: RouterSettings, config: Config, name: str, telemetry: 
         admission = Admission(config, directory, rulebook, shadows, classify, name, settings.max_request_s)
         service = InferenceService(broker, admission, relay, pools, config.pool_prices, settings.merge_ms)
         observe(telemetry, config, relay, rulebook)
-        server = grpc.aio.server(options=_OPTIONS)
+        # Else two routers on one port would share its clients unseen; the second shall say that the address is taken.
+        shared = ("grpc.so_reuseport", int(settings.processes > 1))
+        server = grpc.aio.server(options=[*_OPTIONS, shared])
         gates = GateDesk(config, rulebook, broker.documents, documents)
         policies = PolicyService(config, directory, rulebook, broker.documents, documents, shadows, gates, classify)
 

@@ -29,6 +29,9 @@ class RouterSettings(BrokerSettings):
         pattern=r"^(unix:.+|.+:\d{1,5})$",
         description="host:port (port 0 picks a free one) or unix:path",
     )
+    processes: int = Field(
+        default=1, ge=1, le=256, description="routers behind this one port, a core for each; the kernel spreads clients"
+    )
     tls_certificate_file: Path | None = Field(default=None, description="PEM chain of the server; renewed in place")
     tls_key_file: Path | None = Field(default=None, description="PEM key of the certificate, without a password")
     tls_client_ca_file: Path | None = Field(default=None, description="PEM authorities of the clients' certificates")
@@ -84,6 +87,12 @@ class RouterSettings(BrokerSettings):
                 raise ValueError("tls_certificate_file: is needed with tls_client_auth=required")
         if self.tls_files is not None:
             self.tls_files.read()
+        return self
+
+    @model_validator(mode="after")
+    def _one_process_on_a_path(self) -> "RouterSettings":
+        if self.processes > 1 and self.listen.startswith("unix:"):
+            raise ValueError("processes: more than one can share a TCP port only; set listen to host:port")
         return self
 
     @model_validator(mode="after")

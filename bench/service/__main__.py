@@ -27,12 +27,13 @@ def main() -> int:
     parser.add_argument("--case", action="append", choices=[case.name for case in CASES], help="default: all")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--plain", action="store_true", help="bitlane without quotas, metrics and traces")
+    parser.add_argument("--processes", type=int, default=1, help="bitlane once more with so many routers on one port")
     arguments = parser.parse_args()
     chosen = [case for case in CASES if not arguments.case or case.name in arguments.case]
     results: dict[str, dict[str, list[Round]]] = {}
     try:
         for token_ms, cases in itertools.groupby(sorted(chosen, key=lambda case: case.token_ms), lambda c: c.token_ms):
-            with variants(token_ms, features=not arguments.plain) as started:
+            with variants(token_ms, not arguments.plain, arguments.processes) as started:
                 for case in cases:
                     results[case.name] = _run(case, started, arguments.rounds)
     except RoundFailed as failed:

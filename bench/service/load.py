@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     # Exists in the stub file only.
     from bitlane.v1.inference_pb2_grpc import InferenceServiceAsyncStub as Stub
 
-# Streams of one connection; a server takes at least 100 at once.
-_PER_CONNECTION = 64
+# Callers of one connection: few, so that several routers behind one port all get some.
+_PER_CONNECTION = 8
 _METADATA = (("authorization", "Bearer bl_bench"),)
 
 

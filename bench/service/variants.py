@@ -20,6 +20,7 @@ from tests.contract.telemetry.receiver import receiver
 DIRECT, FLOOR, BITLANE = "direct", "floor", "bitlane"
 _SLOTS = 1024
 _READY_S = 30.0
+_SETTLED_S = 2.0  # all of several routers are ready so long after the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,13 @@ class Variant:
 
 
 @contextmanager
-def variants(token_ms: float, features: bool = True) -> Generator[list[Variant]]:
+def variants(token_ms: float, features: bool = True, processes: int = 1) -> Generator[list[Variant]]:
     """All three, with so many milliseconds between a stream's tokens.
 
     Args:
         features: bitlane with quotas, and with metrics and 1 % of traces going to a receiver. The policy, its
             classifier and API keys are always on.
+        processes: more than one: bitlane once more, with so many routers behind one port.
     """
     with ExitStack() as started:
         folder = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="bitlane-bench-")))
@@ -68,7 +70,7 @@ def variants(token_ms: float, features: bool = True) -> Generator[list[Variant]]
         )
         stack.start()
         workers = tuple(w.pid for pool in stack.workers.values() for w in pool)
-        yield [
+        found = [
             Variant(DIRECT, address, {"model": (upstream.pid,)}),
             Variant(FLOOR, floor_address, {"proxy": (floor.pid,), "model": (upstream.pid,)}),
             Variant(
@@ -77,6 +79,14 @@ def variants(token_ms: float, features: bool = True) -> Generator[list[Variant]]
                 {"proxy": (stack.routers[0].pid,), "redis": (stack.server.pid,), "model": workers},
             ),
         ]
+        if processes > 1:
+            several = stack.add_router(env={"BITLANE_ROUTER_PROCESSES": str(processes)})
+            target = stack.target_of(several)
+            time.sleep(_SETTLED_S)
+            pids = tuple(map(int, Path(f"/proc/{several.pid}/task/{several.pid}/children").read_text("ascii").split()))
+            roles = {"proxy": pids, "redis": (stack.server.pid,), "model": workers}
+            found.append(Variant(f"{BITLANE}, {processes} processes", target, roles))
+        yield found
 
 
 @contextmanager
