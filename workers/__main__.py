@@ -1,6 +1,7 @@
 """`python -m workers`: a worker process, until SIGTERM or SIGINT."""
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
@@ -70,6 +71,9 @@ async def _run(settings: WorkerSettings) -> None:
         await loading
         take_signals()  # an engine may have taken them for itself while it loaded
         attest(engine.profile, settings.pool, settings.precision)
+        # What loading made stays: looking through a GPU engine's millions of objects again holds up every stream.
+        gc.collect()
+        gc.freeze()
         name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         options = replace(settings.broker_options(), lease_ms=settings.lease_ms, max_attempts=settings.max_attempts)
         telemetry = set_up_telemetry("worker", name, profile_attributes(engine.profile, settings.pool))

@@ -45,6 +45,7 @@ class Run:
         self._broker = broker
         self._told = told
         self._deadline = None if claim.remaining_ms is None else self.renewed_at + claim.remaining_ms / 1000
+        self._began = False  # whether the engine gave anything
         self._generated_tokens = 0
         self._output_tokens = logged_tokens  # in the log, with those of earlier attempts
         self._prompt_tokens = 0
@@ -65,16 +66,20 @@ class Run:
 
     def add(self, delta: Delta) -> None:
         """Takes what the engine yielded."""
-        if delta.tokens or delta.text:
+        pending, tokens = self._pending, delta.tokens
+        if not self._began and (tokens or delta.text):
+            self._began = True
             self._told.first_token()
-        self._generated_tokens += delta.tokens
+        self._generated_tokens += tokens
         if delta.text:
-            self._pending.text.append(delta.text)
-        self._pending.token_ids.extend(delta.token_ids)
-        self._pending.logprobs.extend(delta.logprobs)
-        self._pending.unnamed_tokens += delta.unnamed_tokens
+            pending.text.append(delta.text)
+        pending.token_ids.extend(delta.token_ids)
+        if delta.logprobs:
+            pending.logprobs.extend(delta.logprobs)
+        pending.unnamed_tokens += delta.unnamed_tokens
         self._prompt_tokens = self._prompt_tokens or delta.prompt_tokens
-        self._cached_prompt_tokens = max(self._cached_prompt_tokens, delta.cached_prompt_tokens)
+        if delta.cached_prompt_tokens > self._cached_prompt_tokens:
+            self._cached_prompt_tokens = delta.cached_prompt_tokens
 
     async def flush(self) -> None:
         """Logs what is pending, as one chunk. Afterwards `held` says whether to go on."""

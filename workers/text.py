@@ -32,6 +32,8 @@ class TextStream:
         if self._stopped:
             return ""
         text = self._decoder.decode(piece) if isinstance(piece, bytes) else piece
+        if not self._stop:
+            return text  # the decoder alone holds back; most replies come this way, token by token
         self._held += text
         end = self._first_stop()
         if end is not None:

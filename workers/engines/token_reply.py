@@ -54,16 +54,15 @@ class TokenReply:
     ) -> Delta:
         """Adds the next tokens. `ended`: the engine says that they are the last; it counts if nothing else does."""
         text = ""
-        taken = 0
-        for token in tokens:
+        for place, token in enumerate(tokens, start=1):
             text += self._push(token)
-            taken += 1
             if self._reason is not None:
+                tokens, logprobs = tokens[:place], logprobs[:place]
                 break
         self._reason = self._reason or ended
         if self._reason is not None:
             text += self._text.flush()
-        return self._delta(text, tuple(tokens[:taken]), tuple(logprobs[:taken]), cached)
+        return self._delta(text, tuple(tokens), tuple(logprobs), cached)
 
     def _push(self, token: int) -> str:
         self._count += 1
