@@ -20,8 +20,13 @@ def main() -> int:
     except CheckpointProblem as problem:
         print(f"python -m checkpoints: {problem}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"python -m checkpoints: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("python -m checkpoints: stopped; the same command goes on where it was", file=sys.stderr)
+        kept = options.run is commands.quantized and options.tool == "builtin"
+        goes_on = "; the same command goes on where it was" if kept else ""
+        print(f"python -m checkpoints: stopped{goes_on}", file=sys.stderr)
         return 130
 
 

@@ -88,8 +88,13 @@ def verify(
     run in "fp8" or "nvfp4".
 
     Raises:
-        CheckpointProblem: one of the two cannot be run here, or they do not belong together.
+        CheckpointProblem: one of the two cannot be run here, they do not belong together, or there is no
+            room for prompts.
     """
+    if not 0 < answer_tokens < most_tokens:
+        raise CheckpointProblem(
+            f"--answer-tokens is {answer_tokens}: want at least 1, and fewer than --most-tokens ({most_tokens})"
+        )
     other = _load_checkpoint(checkpoint, profile, most_tokens)
     whole = _load(source, "none", most_tokens)
     if whole.model.architecture != other[0].model.architecture:

@@ -142,8 +142,10 @@ def table(found: Mapping[str, Any]) -> str:
 
 
 def throughput_file(found: Mapping[str, Any], receipt: Mapping[str, object], path: Path) -> None:
-    """Writes what the cost model reads: tokens a second of one worker by streams, for a profile."""
+    """Writes what `bench.costs` reads: tokens a second of one worker by streams, for a profile."""
     measured = [
         {"streams": int(row["streams"]), "tokens_per_s": round(row["through_tokens_per_s"], 1)} for row in found["rows"]
     ]
-    path.write_text(json.dumps({"profile": receipt, "measured": measured}, indent=1) + "\n", encoding="utf-8")
+    workload = f"{_TOKENS} tokens in, {_TOKENS} out, greedy, one worker on one GPU, through the whole service"
+    written = {"profile": receipt, "workload": workload, "measured": measured}
+    path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")

@@ -243,3 +243,21 @@ async def test_a_missing_engine_says_what_to_install() -> None:
         require_version("no_such_engine", "1.0", "")
     with pytest.raises(EngineMissing, match=r"pytest .* is too old \(CVE-1\): install pytest>=999.0"):
         require_version("pytest", "999.0", "CVE-1")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"url": "localhost:8000"}, "url: want the server's address"),
+        ({"checkpoint": ""}, "set checkpoint .* or profile"),
+        ({"guided": "yes"}, "guided: want none, structured_outputs or response_format"),
+        ({"priority": "first"}, "priority: want lower_first or higher_first"),
+        ({"key_file": "/nowhere/key"}, "key_file: cannot read /nowhere/key: No such file"),
+        ({"engine_args": {}}, "unknown option engine_args"),
+    ],
+)
+async def test_bad_options_of_a_server_name_themselves(checkpoint: Path, options: dict[str, Any], says: str) -> None:
+    good: dict[str, Any] = {"url": "http://127.0.0.1:1/v1", "checkpoint": str(checkpoint)}
+    make_engine("openai_http", Precision.FP4, good)
+    with pytest.raises(EngineOptionsError, match=says):
+        make_engine("openai_http", Precision.FP4, good | options)

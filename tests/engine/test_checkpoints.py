@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors
 
+from bitlane.cli.verification import read_verification
 from checkpoints.__main__ import main
 from checkpoints.files import description_of
 from precision.formats import fp8, nvfp4
@@ -180,6 +181,12 @@ async def test_verifying_compares_tokens_and_perplexity_by_task(
     assert found["perplexity"]["ratio"] > 1
     assert set(found["tasks"]) == {"factual_qa", "creative_writing", "math"}
     assert sum(task["tokens"] for task in found["tasks"].values()) == found["tokens"]
+    # The command line sets gates from it, of this very checkpoint; not on so few tokens.
+    gates = read_verification(str(report))
+    assert gates.digest == found["checkpoint_digest"]
+    assert {(one.task, one.tokens, one.state) for one in gates.findings} == {
+        (task, said["tokens"], None) for task, said in found["tasks"].items()
+    }
     assert (code, found["passed"]) == (1, False), "rounded without calibration, so small a model is far from 99 %"
     assert run("verify", tiny, tiny, "--profile", "fp8", *arguments, "--target", 0.5) == 0
     assert json.loads(report.read_text())["agreement"] > found["agreement"]
@@ -194,6 +201,10 @@ async def test_verifying_compares_tokens_and_perplexity_by_task(
         (("quantize", "packaged", "OUT", "--to", "fp8", "--samples", "/nowhere"), "no such file of samples"),
         (("quantize", "packaged", "OUT", "--to", "fp8", "--with", "modelopt"), "give it --samples"),
         (("verify", "packaged", "packaged", "--samples", "SAMPLES"), "say --profile fp8 or --profile nvfp4"),
+        (
+            ("verify", "packaged", "packaged", "--samples", "SAMPLES", "--answer-tokens", "512"),
+            "--answer-tokens is 512: want at least 1, and fewer than --most-tokens (512)",
+        ),
     ],
 )
 async def test_what_is_wrong_names_itself(

@@ -96,11 +96,18 @@ def read_options(options: chosen.Options) -> HttpOptions:
         token_ids=token_ids,
         compute_path=chosen.path_of(options),
         server=chosen.text(options, "server", "openai_http"),
-        key=Path(key_file).read_text(encoding="utf-8").strip() if key_file else "",
+        key=_key(key_file) if key_file else "",
         guided=guided,
         priority=priority,
         declared=declared,
     )
+
+
+def _key(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(f"key_file: cannot read {path}: {error.strerror}") from None
 
 
 def make(precision: Precision, options: chosen.Options) -> Engine:
@@ -147,7 +154,7 @@ class HttpDriver:
             "stop_token_ids": sorted(order.ends),
             "ignore_eos": not order.ends,
             "return_token_ids": True,
-            **_common(self._options, order.max_tokens, sampling.temperature, sampling.top_p, sampling.top_k),
+            **_common(order.max_tokens, sampling.temperature, sampling.top_p, sampling.top_k),
             **_extras(self._options, order.guided, int(order.priority)),
         }
         if sampling.temperature > 0:
@@ -251,12 +258,11 @@ class TextEngine:
         sampling = job.sampling
         body: dict[str, object] = {
             "model": self._model.name,
-            "stop": list(sampling.stop)[:4],  # OpenAI's own bound; all of them are looked for here
-            **_common(self._options, left, sampling.temperature, sampling.top_p, sampling.top_k),
+            # OpenAI's own bound; all of them are looked for here.
+            **({"stop": list(sampling.stop[:4])} if sampling.stop else {}),
+            **_common(left, sampling.temperature, sampling.top_p, sampling.top_k),
             **_extras(self._options, job.guided, int(job.priority)),
         }
-        if not sampling.stop:
-            del body["stop"]
         if sampling.temperature > 0:
             body["seed"] = seed_at(sampling.seed, job.generated.tokens)
         path = _put_prompt(body, job)
@@ -371,8 +377,7 @@ def _profile(options: HttpOptions, version: str, digest: str = "") -> Profile:
         raise ProfileMismatchError(f"profile: {error} is missing or no good (docs/engines.md)") from error
 
 
-def _common(options: HttpOptions, max_tokens: int, temperature: float, top_p: float, top_k: int) -> dict[str, object]:
-    del options
+def _common(max_tokens: int, temperature: float, top_p: float, top_k: int) -> dict[str, object]:
     return {
         "max_tokens": max_tokens,
         "temperature": temperature,

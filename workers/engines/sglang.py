@@ -40,6 +40,7 @@ class SglangDriver:
         self._incremental = False
         self._by_priority = False
         self._seeds = False
+        self._low_first = False
 
     async def start(self, lost: Callable[[str], None]) -> Started:
         version = require_version("sglang", _FLOOR, "its streaming and abort are known from this version on")
