@@ -55,7 +55,7 @@ MUTATIONS = (
         "broker/lua/lib/hold.lua",
         r"redis\.call\('ZADD', key\('lease', record\.pool\), 'XX',[^\n]*\n",
         "\n",
-        "tests/chaos/test_routers.py",
+        LIFECYCLE,
     ),
     Mutation(
         "leases never run out",
@@ -76,14 +76,14 @@ MUTATIONS = (
         "broker/lua/submit.lua",
         r"digest == ARGV\[4\] and 'joined' or 'conflict'",
         "'joined'",
-        "tests/chaos/test_idempotency.py -k many_times",
+        LIFECYCLE,
     ),
     Mutation(
         "an id can be submitted again",
         "broker/lua/submit.lua",
         r"if digest then",
         "if false then",
-        "tests/chaos/test_idempotency.py -k many_times",
+        LIFECYCLE,
     ),
     Mutation(
         "no deadline at claim",

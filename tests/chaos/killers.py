@@ -23,6 +23,7 @@ class Killer:
         self.done: Counter[str] = Counter()
         self._stack = stack
         self._waking: set[asyncio.Task[None]] = set()
+        self._replacing: asyncio.Task[None] | None = None
         stack.history.note(f"killer's seed {self.seed}")
 
     async def every(self, seconds: float, until: Callable[[], bool], *faults: str) -> None:
@@ -35,8 +36,8 @@ class Killer:
         await self.rest()
 
     async def rest(self) -> None:
-        """Waits until what was frozen runs again."""
-        await asyncio.gather(*self._waking)
+        """Waits until what was frozen runs again, and what was taken away is replaced."""
+        await asyncio.gather(*self._waking, self._replaced())
 
     async def kill_worker(self) -> None:
         """SIGKILL of a random worker, its replacement starting at once."""
@@ -70,22 +71,21 @@ class Killer:
 
     async def kill_router(self) -> None:
         """SIGKILL of a random router; another one takes its port. One that is left serves meanwhile."""
-        router = self.random.choice(self._stack.live_routers())
+        router = await self._pick_router()
         self._note("kill_router", router)
         router.kill()
-        await self._replace(router)
+        self._replace(router)
 
     async def stop_router(self) -> None:
         """SIGTERM of a random router, which drains, and another in its place."""
-        router = self.random.choice(self._stack.live_routers())
+        router = await self._pick_router()
         self._note("stop_router", router)
         router.terminate()
-        while router.returncode is None:
-            await asyncio.sleep(0.02)
-        await self._replace(router)
+        self._replace(router)
 
     async def crash_server(self) -> None:
         """SIGKILL of the server, which comes back with what its disk holds."""
+        await self._replaced()  # a router does not start without it
         self.done["crash_server"] += 1
         self._stack.history.note("crash_server")
         self._stack.server.kill()
@@ -101,6 +101,7 @@ class Killer:
 
     async def hang_server(self) -> None:
         """SIGSTOP of the server for longer than a call may take."""
+        await self._replaced()
         self.done["hang_server"] += 1
         self._stack.history.note("hang_server")
         self._stack.server.pause()
@@ -117,8 +118,24 @@ class Killer:
     def _pick_worker(self) -> Process:
         return self.random.choice(self._stack.live_workers())
 
-    async def _replace(self, router: Process) -> None:
-        await self._stack.ready(self._stack.replace_router(router))
+    async def _pick_router(self) -> Process:
+        """One of those that serve, once the last one that was taken away has been replaced."""
+        await self._replaced()
+        return self.random.choice(self._stack.live_routers())
+
+    async def _replaced(self) -> None:
+        if self._replacing is not None:
+            await self._replacing
+
+    def _replace(self, router: Process) -> None:
+        """Puts another router in the place of one that ends, while further faults are made."""
+
+        async def replace() -> None:
+            while router.returncode is None:
+                await asyncio.sleep(0.02)
+            await self._stack.ready(self._stack.replace_router(router))
+
+        self._replacing = asyncio.create_task(replace())
 
     def _note(self, fault: str, process: Process) -> None:
         self.done[fault] += 1

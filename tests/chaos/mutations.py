@@ -1,12 +1,12 @@
 """Takes the fences of `tests.chaos.fences` out, one at a time, and looks whether a test fails: `make chaos-mutations`.
 
-`python -m tests.chaos.mutations [NAME ...]`: all is done in a copy of the tree. First the tests must pass there as it
-is. Then each mutation is applied and its tests are run again:
+`python -m tests.chaos.mutations [NAME ...]`: all is done in a copy of the tree. First the tests are run there as it is.
+Then each mutation is applied and its tests are run again:
 
-    killed    a test failed: something guards that fence
+    killed    a test failed that passed before: something guards that fence
     survived  the tests passed: nothing does
-    broken    nothing is proved: the pattern matches no place or several, a plain request is not served any more, or
-              pytest ended by an error of its own
+    broken    nothing is proved: the tests fail without the mutation, the pattern matches no place or several, a plain
+              request is not served any more, or pytest ended by an error of its own
 """
 
 import os
@@ -40,10 +40,10 @@ def main() -> int:
     chosen = [mutation for mutation in MUTATIONS if not wanted or mutation.name in wanted]
     with tempfile.TemporaryDirectory(prefix="bitlane-mutations-") as folder:
         tree = _copy(Path(folder) / "tree")
-        if not _all_pass(chosen, tree):
-            sys.stderr.write("the tests must pass before a mutation can be told from a fault\n")
+        passing = _passing(chosen, tree)
+        if _PLAIN not in passing:
             return 2
-        fates = {mutation.name: _fate(mutation, tree) for mutation in chosen}
+        fates = {mutation.name: _fate(mutation, tree) if mutation.tests in passing else "broken" for mutation in chosen}
     for fate in ("survived", "broken"):
         names = [name for name, its in fates.items() if its == fate]
         sys.stdout.write(f"{len(names)} {fate}{': ' if names else ''}{', '.join(names)}\n")
@@ -60,14 +60,16 @@ def _copy(tree: Path) -> Path:
     return tree
 
 
-def _all_pass(chosen: Sequence[Mutation], tree: Path) -> bool:
-    passed = True
+def _passing(chosen: Sequence[Mutation], tree: Path) -> set[str]:
+    """Which of the tests pass in the tree as it is. Without that, no failure says anything."""
+    passing: set[str] = set()
     for tests in dict.fromkeys([_PLAIN, *(mutation.tests for mutation in chosen)]):
         began = time.monotonic()
-        status = _pytest(tests, tree)
+        status = _pytest(tests, tree, say=(_FAILED,))
         _say("passed" if status == _PASSED else "FAILED", began, tests)
-        passed = passed and status == _PASSED
-    return passed
+        if status == _PASSED:
+            passing.add(tests)
+    return passing
 
 
 def _fate(mutation: Mutation, tree: Path) -> str:
@@ -89,8 +91,10 @@ def _fate(mutation: Mutation, tree: Path) -> str:
     return fate
 
 
-def _pytest(tests: str, tree: Path) -> int:
-    """Its exit status; _ENDLESS when it had to be ended. What it says is shown when it could not do its work."""
+def _pytest(tests: str, tree: Path, say: Sequence[int] = ()) -> int:
+    """Its exit status; _ENDLESS when it had to be ended. What it says is shown when it could not do its work, and for
+    a status in `say`.
+    """
     command = f"exec {sys.executable} -m pytest -x -q -p no:cacheprovider {tests}"
     env = {**os.environ, "BITLANE_CHAOS": "", "PYTHONDONTWRITEBYTECODE": "1"}
     # What hypothesis found with one mutation must not be tried with the next.
@@ -104,8 +108,8 @@ def _pytest(tests: str, tree: Path) -> int:
         os.killpg(run.pid, signal.SIGKILL)
         run.communicate()
         return _ENDLESS
-    if run.returncode not in (_PASSED, _FAILED):
-        sys.stderr.write(said.decode(errors="replace")[-2000:])
+    if run.returncode not in (_PASSED, _FAILED) or run.returncode in say:
+        sys.stderr.write(said.decode(errors="replace")[-4000:])
     return run.returncode
 
 

@@ -22,7 +22,7 @@ AWAY = {"BROKER_UNAVAILABLE", "ConnectionFailed", "ROUTER_DRAINING", "POOL_UNAVA
 @pytest.mark.timeout(240)
 @pytest.mark.promise(20)
 async def test_nothing_grows(board: Scoreboard, full: bool) -> None:
-    report = await soak(90.0 if full else 15.0)
+    report = await soak(60.0 if full else 15.0)
     assert not report.wrong, report.wrong[:10]
     figures = ", ".join(
         f"{name} {early:.0f} -> {late:.0f}"
@@ -75,7 +75,7 @@ async def test_every_fault_at_once(chaos_stack: MakeStack, board: Scoreboard, fu
 
     # Should making faults fail, the load must not go on for ever.
     async with asyncio.TaskGroup() as both:
-        both.create_task(killer.every(0.9, lambda: killed() >= kills, *faults))
+        both.create_task(killer.every(0.4 if full else 0.9, lambda: killed() >= kills, *faults))
         both.create_task(closed_loop(40, enough, turn))
     for own in clients.values():
         for client in own:
