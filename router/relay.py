@@ -141,6 +141,7 @@ class Relay:
         self._broker = broker
         self._buffer_bytes = buffer_bytes
         self._readers: dict[RequestRef, list[Reader]] = {}
+        self.open_readers = 0  # of all requests together
 
     @property
     def readers(self) -> Mapping[RequestRef, list[Reader]]:
@@ -151,12 +152,14 @@ class Relay:
         """A reader from a chunk on. Open it before the broker is told of this router, so that nothing is missed."""
         reader = Reader(self._broker, self.router, ref, next_index, self._buffer_bytes)
         self._readers.setdefault(ref, []).append(reader)
+        self.open_readers += 1
         return reader
 
     def close(self, reader: Reader) -> bool:
         """Forgets the reader; true when it was the request's last one here."""
         others = self._readers[reader.ref]
         others.remove(reader)
+        self.open_readers -= 1
         if others:
             return False
         del self._readers[reader.ref]

@@ -24,6 +24,9 @@ _HEALTH_S = 1.0
 # At most, on average: what a dead worker held waits for it on top of the lease.
 _RECLAIM_S = 0.25
 _TRIAL_S = 0.005
+# So the writes of all requests together stay below 4,000 a second, up to a pause that a reader would notice.
+_FLUSH_S_A_WRITE = 1 / 4000
+_LONGEST_FLUSH_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,14 +239,20 @@ class Worker:
     # Beside the loop.
 
     async def _flush(self) -> None:
-        """Logs the new tokens of all requests together, every few milliseconds."""
+        """Logs the new tokens of all requests together, every few milliseconds; more seldom the more requests run.
+
+        What a write costs hardly depends on how many tokens are in it, so their number a second is what is bounded.
+        """
+        writes = 0
         while True:
             await self._tokens_wait.wait()
-            await asyncio.sleep(self._options.flush_ms / 1000)
+            await asyncio.sleep(max(self._options.flush_ms / 1000, min(_LONGEST_FLUSH_S, writes * _FLUSH_S_A_WRITE)))
             self._tokens_wait.clear()
+            writes = 0
             for serving in list(self._serving.values()):
                 if serving.run.pending and not serving.run.writing:
                     self._write(serving, serving.run.flush)
+                    writes += 1
 
     async def _renew(self) -> None:
         """Keeps the leases of requests that have nothing to log, in a long prefill for instance."""
