@@ -14,6 +14,7 @@ BASE = "bitlane-test/debian:bookworm"
 TAG = "test"
 OWN = {"router": "bitlane/router", "worker-reference": "bitlane/worker-reference"}
 STAND_INS = ("redis", "prometheus", "proxy")
+_BUILDKIT = {**os.environ, "DOCKER_BUILDKIT": "1"}
 # Left out of the base: what no container reads.
 _UNREAD = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/cache/apt", "var/lib/apt/lists")
 
@@ -32,19 +33,34 @@ class Image:
 
 
 def docker() -> str:
-    """The command of a docker client that can build.
+    """The first docker client on the PATH that can build, or the one that $DOCKER names.
 
     Raises:
         NoDocker: there is none, or no daemon answers.
     """
-    found = os.environ.get("DOCKER") or shutil.which("docker")
-    if found is None:
+    named = os.environ.get("DOCKER")
+    candidates = [named] if named else _on_path("docker")
+    if not candidates:
         raise NoDocker("there is no `docker` on the PATH (Debian: apt-get install docker.io)")
-    answer = subprocess.run([found, "info"], capture_output=True, text=True, check=False)
-    if answer.returncode or "Server Version" not in answer.stdout:
-        reason = (answer.stderr.strip() or answer.stdout.strip()).splitlines()[-1:]
-        raise NoDocker(f"no docker daemon answers ({' '.join(reason)}): start dockerd")
+    found = next((each for each in candidates if _builds(each)), None)
+    if found is None:
+        raise NoDocker(f"{candidates[0]} cannot build: it lacks buildx (Debian: apt-get install docker-buildx)")
+    asked = [found, "version", "--format", "{{.Server.Version}}"]
+    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise NoDocker(f"no docker daemon answers ({answer.stderr.strip()}): start dockerd")
     return found
+
+
+def _on_path(name: str) -> list[str]:
+    found = (shutil.which(name, path=folder) for folder in os.get_exec_path())
+    return [each for each in found if each]
+
+
+def _builds(client: str) -> bool:
+    """Clients of before 23 bring BuildKit with them, later ones want a plugin. Asking needs no daemon."""
+    command = [client, "build", "--help"]
+    return subprocess.run(command, env=_BUILDKIT, capture_output=True, check=False).returncode == 0
 
 
 def build_all(say: Callable[[str], None]) -> list[Image]:
@@ -52,7 +68,7 @@ def build_all(say: Callable[[str], None]) -> list[Image]:
 
     Raises:
         NoDocker: there is no docker, or no debootstrap.
-        subprocess.CalledProcessError: a build failed; its output is on stderr.
+        RuntimeError: a build failed; the end of its output is in the message.
     """
     client = docker()
     images = [] if _exists(client, BASE) else [_build_base(client, say)]
@@ -70,7 +86,7 @@ def build_all(say: Callable[[str], None]) -> list[Image]:
 def _build(client: str, target: str, name: str, options: list[str], say: Callable[[str], None]) -> Image:
     began = time.monotonic()
     command = [client, "build", "--network", "host", "--target", target, "-t", name, *options, "."]
-    _run(command, env={**os.environ, "DOCKER_BUILDKIT": "1"})
+    _run(command, env=_BUILDKIT)
     return _built(client, name, began, say)
 
 

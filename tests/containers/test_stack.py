@@ -35,7 +35,8 @@ def stack(figures: list[str]) -> Iterator[ComposeStack]:
         images = build_all(say)
         running = ComposeStack()
     except NoDocker as missing:
-        pytest.skip(f"NOT RUN, no containers here: {missing}")
+        figures.append(f"NOT RUN: {missing}")
+        pytest.skip("no containers here")
     figures += [f"image {image.name}: {image.megabytes:.0f} MB" for image in images]
     with running:
         figures.append(
