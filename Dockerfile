@@ -111,15 +111,16 @@ LABEL org.opencontainers.image.title="bitlane worker, reference engine" \
 
 
 # The GPU engines run in their makers' images: CUDA, PyTorch and kernels that were built to go together. What the worker
-# needs beside is appended to Python's path, so that wherever both bring a package the engine's own is used.
+# needs beside is appended to Python's path, so that wherever both bring a package the engine's own is used. Each version
+# is the one that its adapter was written against (workers/engines).
 FROM ${SGLANG_IMAGE} AS worker-sglang
 USER root
-COPY deploy/compose/prepare-image.sh deploy/compose/prepare-engine.sh requirements/worker.txt /tmp/bitlane/
+COPY deploy/compose/prepare-image.sh deploy/compose/prepare-engine.sh requirements/engines.txt /tmp/bitlane/
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=ca_bundle,target=/run/ca.pem \
-    /tmp/bitlane/prepare-image.sh && /tmp/bitlane/prepare-engine.sh /tmp/bitlane/worker.txt && rm -r /tmp/bitlane
+    /tmp/bitlane/prepare-image.sh && /tmp/bitlane/prepare-engine.sh /tmp/bitlane/engines.txt && rm -r /tmp/bitlane
 COPY --from=worker-code /app /app
 WORKDIR /app
-RUN python3 -c "import workers.worker" && python3 -m compileall -q --invalidation-mode unchecked-hash .
+RUN python3 -c "import workers.__main__, workers.engines.hosting" && python3 -m compileall -q --invalidation-mode unchecked-hash .
 USER 65532:65532
 ENV HOME=/var/cache/bitlane HF_HOME=/var/cache/bitlane/huggingface PYTHONUNBUFFERED=1
 VOLUME /var/cache/bitlane
@@ -138,12 +139,12 @@ LABEL org.opencontainers.image.title="bitlane worker, SGLang" \
 
 FROM ${VLLM_IMAGE} AS worker-vllm
 USER root
-COPY deploy/compose/prepare-image.sh deploy/compose/prepare-engine.sh requirements/worker.txt /tmp/bitlane/
+COPY deploy/compose/prepare-image.sh deploy/compose/prepare-engine.sh requirements/engines.txt /tmp/bitlane/
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=ca_bundle,target=/run/ca.pem \
-    /tmp/bitlane/prepare-image.sh && /tmp/bitlane/prepare-engine.sh /tmp/bitlane/worker.txt && rm -r /tmp/bitlane
+    /tmp/bitlane/prepare-image.sh && /tmp/bitlane/prepare-engine.sh /tmp/bitlane/engines.txt && rm -r /tmp/bitlane
 COPY --from=worker-code /app /app
 WORKDIR /app
-RUN python3 -c "import workers.worker" && python3 -m compileall -q --invalidation-mode unchecked-hash .
+RUN python3 -c "import workers.__main__, workers.engines.hosting" && python3 -m compileall -q --invalidation-mode unchecked-hash .
 USER 65532:65532
 ENV HOME=/var/cache/bitlane HF_HOME=/var/cache/bitlane/huggingface PYTHONUNBUFFERED=1
 VOLUME /var/cache/bitlane
@@ -162,12 +163,12 @@ LABEL org.opencontainers.image.title="bitlane worker, vLLM" \
 
 FROM ${TRTLLM_IMAGE} AS worker-trtllm
 USER root
-COPY deploy/compose/prepare-image.sh deploy/compose/prepare-engine.sh requirements/worker.txt /tmp/bitlane/
+COPY deploy/compose/prepare-image.sh deploy/compose/prepare-engine.sh requirements/engines.txt /tmp/bitlane/
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=ca_bundle,target=/run/ca.pem \
-    /tmp/bitlane/prepare-image.sh && /tmp/bitlane/prepare-engine.sh /tmp/bitlane/worker.txt && rm -r /tmp/bitlane
+    /tmp/bitlane/prepare-image.sh && /tmp/bitlane/prepare-engine.sh /tmp/bitlane/engines.txt && rm -r /tmp/bitlane
 COPY --from=worker-code /app /app
 WORKDIR /app
-RUN python3 -c "import workers.worker" && python3 -m compileall -q --invalidation-mode unchecked-hash .
+RUN python3 -c "import workers.__main__, workers.engines.hosting" && python3 -m compileall -q --invalidation-mode unchecked-hash .
 USER 65532:65532
 ENV HOME=/var/cache/bitlane HF_HOME=/var/cache/bitlane/huggingface PYTHONUNBUFFERED=1
 VOLUME /var/cache/bitlane

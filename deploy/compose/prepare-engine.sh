@@ -3,6 +3,5 @@
 set -eu
 packages=/opt/bitlane/packages
 python3 -m pip install --no-cache-dir --require-hashes --target "$packages" -r "$1"
-python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))' | while read -r site; do
-  echo "$packages" > "$site/bitlane.pth"
-done
+site=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+echo "$packages" > "$site/bitlane.pth"

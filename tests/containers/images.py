@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 BASE = "bitlane-test/debian:bookworm"
 TAG = "test"
 OWN = {"router": "bitlane/router", "worker-reference": "bitlane/worker-reference"}
-STAND_INS = ("redis", "prometheus", "proxy")
+STAND_INS = ("redis", "prometheus", "proxy", "engine")
+# Workers of GPU engines, on the stand-in for the images of the engines' makers.
+GPU_WORKERS = {"worker-sglang": "SGLANG_IMAGE", "worker-vllm": "VLLM_IMAGE", "worker-trtllm": "TRTLLM_IMAGE"}
 _BUILDKIT = {**os.environ, "DOCKER_BUILDKIT": "1"}
 # Left out of the base: what no container reads.
 _UNREAD = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/cache/apt", "var/lib/apt/lists")
@@ -80,6 +82,9 @@ def build_all(say: Callable[[str], None]) -> list[Image]:
         for target, name in OWN.items():
             options = ["--build-arg", f"PYTHON_IMAGE={BASE}", "--build-arg", f"REVISION={_revision()}"]
             images.append(_build(client, target, f"{name}:{TAG}", [*options, *secrets], say))
+        for target, argument in GPU_WORKERS.items():
+            options = ["--build-arg", f"PYTHON_IMAGE={BASE}", "--build-arg", f"{argument}=bitlane-test/engine:{TAG}"]
+            _build(client, target, f"bitlane-test/{target}:{TAG}", [*options, *secrets], say)
     return images
 
 

@@ -109,13 +109,15 @@ class ComposeStack:
 
     def execute(self, container: Container, *command: str) -> subprocess.CompletedProcess[str]:
         """Runs a command in a container."""
-        return subprocess.run(
-            [self._client, "exec", container.id, *command], capture_output=True, text=True, check=False, timeout=60
-        )
+        return self.try_docker("exec", container.id, *command)
 
     def docker(self, *arguments: str) -> str:
-        done = subprocess.run([self._client, *arguments], capture_output=True, text=True, check=True, timeout=120)
+        done = self.try_docker(*arguments)
+        done.check_returncode()
         return done.stdout
+
+    def try_docker(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([self._client, *arguments], capture_output=True, text=True, check=False, timeout=120)
 
     def run(self, *arguments: str) -> str:
         """Runs Docker Compose on the stack. Raises RuntimeError with its output when it fails."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import bitlane
-from tests.containers.images import NoDocker, build_all
+from tests.containers.images import GPU_WORKERS, TAG, NoDocker, build_all
 from tests.containers.stack import ComposeStack, Container
 
 if not os.environ.get("BITLANE_COMPOSE_TEST"):
@@ -202,6 +202,17 @@ def test_images_say_what_they_are(stack: ComposeStack) -> None:
         assert not left.stdout, "what the build needed is not in the image"
 
 
+@pytest.mark.parametrize("image", GPU_WORKERS)
+def test_workers_start_in_the_images_of_gpu_engines(stack: ComposeStack, image: str) -> None:
+    """Up to where they ask for a GPU, which comes before the engine is loaded."""
+    given = {"BITLANE_WORKER_POOL": "m/fp4", "BITLANE_WORKER_ENGINE_OPTIONS": '{"model": "/models/fp4"}'}
+    settings = [word for name, value in given.items() for word in ("-e", f"{name}={value}")]
+    locks = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--network", "none"]
+    done = stack.try_docker("run", "--rm", *locks, *settings, f"bitlane-test/{image}:{TAG}")
+    assert done.returncode == 2
+    assert "no NVIDIA driver answers" in done.stderr
+
+
 async def test_a_worker_container_dies(
     stack: ComposeStack, undisturbed: list[bitlane.Completion], figures: list[str]
 ) -> None:
@@ -291,7 +302,8 @@ async def test_telemetry_arrives(stack: ComposeStack) -> None:
         await caller.generate(messages=[bitlane.Message("user", "Hello")], model="smollm2", max_tokens=4)
     deadline = time.monotonic() + 90
     wanted = {
-        'received_spans_total{name="chat smollm2",service="bitlane-router"}',
+        'received_spans_total{name="bitlane.v1.InferenceService/Generate",service="bitlane-router"}',
+        'received_spans_total{name="chat smollm2",service="bitlane-worker"}',
         'received_metrics_total{name="bitlane.slots",service="bitlane-worker"}',
         'received_metrics_total{name="bitlane.queue.depth",service="bitlane-router"}',
     }
