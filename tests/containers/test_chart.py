@@ -175,6 +175,16 @@ def test_every_setting_exists(manifests: list[Manifest]) -> None:
                     assert each["name"].removeprefix(prefix).lower() in fields, each["name"]
 
 
+def test_engines_take_their_options() -> None:
+    read = importlib.import_module("workers.engines.options").driver_options
+    for workers in of_kind(render(values("production")), "StatefulSet").values():
+        (container,) = workers["spec"]["template"]["spec"]["containers"]
+        env = {each["name"]: each["value"] for each in container["env"]}
+        options = read(yaml.safe_load(env["BITLANE_WORKER_ENGINE_OPTIONS"])).driver
+        assert any(options.model.startswith(f"{mount['mountPath']}/") for mount in container["volumeMounts"])
+        assert options.context_tokens == values("production")["router"]["config"]["models"][0]["context_tokens"]
+
+
 def test_the_router_reads_its_configuration(manifests: list[Manifest], tmp_path: Any) -> None:
     (config,) = of_kind(manifests, "ConfigMap").values()
     path = tmp_path / "config.yaml"

@@ -46,6 +46,12 @@ def test_a_profile_brings_its_workers(services: dict[str, Any], profile: str) ->
     for name in workers:
         devices = services[name].get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices", [])
         assert len(devices) == (profile == "gpu")
+    if profile == "gpu":
+        read = importlib.import_module("workers.engines.options").driver_options
+        for name in workers:
+            options = read(yaml.safe_load(services[name]["environment"]["BITLANE_WORKER_ENGINE_OPTIONS"]))
+            assert options.driver.model.startswith("/models/")
+            assert options.driver.context_tokens == model["context_tokens"]
 
 
 def test_every_service_is_locked(services: dict[str, Any]) -> None:
