@@ -119,6 +119,8 @@ COPY deploy/compose/prepare-image.sh deploy/compose/prepare-engine.sh requiremen
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=ca_bundle,target=/run/ca.pem \
     /tmp/bitlane/prepare-image.sh && /tmp/bitlane/prepare-engine.sh /tmp/bitlane/engines.txt && rm -r /tmp/bitlane
 COPY --from=worker-code /app /app
+COPY config/engines/sglang-fp4.yaml /app/config/fp4.yaml
+COPY config/engines/sglang-fp8.yaml /app/config/fp8.yaml
 WORKDIR /app
 RUN python3 -c "import workers.__main__, workers.engines.hosting" && python3 -m compileall -q --invalidation-mode unchecked-hash .
 USER 65532:65532
@@ -143,6 +145,8 @@ COPY deploy/compose/prepare-image.sh deploy/compose/prepare-engine.sh requiremen
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=ca_bundle,target=/run/ca.pem \
     /tmp/bitlane/prepare-image.sh && /tmp/bitlane/prepare-engine.sh /tmp/bitlane/engines.txt && rm -r /tmp/bitlane
 COPY --from=worker-code /app /app
+COPY config/engines/vllm-fp4.yaml /app/config/fp4.yaml
+COPY config/engines/vllm-fp8.yaml /app/config/fp8.yaml
 WORKDIR /app
 RUN python3 -c "import workers.__main__, workers.engines.hosting" && python3 -m compileall -q --invalidation-mode unchecked-hash .
 USER 65532:65532
@@ -167,6 +171,8 @@ COPY deploy/compose/prepare-image.sh deploy/compose/prepare-engine.sh requiremen
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=ca_bundle,target=/run/ca.pem \
     /tmp/bitlane/prepare-image.sh && /tmp/bitlane/prepare-engine.sh /tmp/bitlane/engines.txt && rm -r /tmp/bitlane
 COPY --from=worker-code /app /app
+COPY config/engines/tensorrt_llm-fp4.yaml /app/config/fp4.yaml
+COPY config/engines/tensorrt_llm-fp8.yaml /app/config/fp8.yaml
 WORKDIR /app
 RUN python3 -c "import workers.__main__, workers.engines.hosting" && python3 -m compileall -q --invalidation-mode unchecked-hash .
 USER 65532:65532

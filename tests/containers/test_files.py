@@ -46,12 +46,31 @@ def test_a_profile_brings_its_workers(services: dict[str, Any], profile: str) ->
     for name in workers:
         devices = services[name].get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices", [])
         assert len(devices) == (profile == "gpu")
-    if profile == "gpu":
-        read = importlib.import_module("workers.engines.options").driver_options
-        for name in workers:
-            options = read(yaml.safe_load(services[name]["environment"]["BITLANE_WORKER_ENGINE_OPTIONS"]))
-            assert options.driver.model.startswith("/models/")
-            assert options.driver.context_tokens == model["context_tokens"]
+
+
+@pytest.mark.parametrize("profile", ["gpu"])
+@pytest.mark.parametrize("engine", ["sglang", "vllm", "tensorrt_llm"])
+def test_engines_files_and_environments_fit(
+    services: dict[str, Any], engine: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Together they make options that the engine takes, with the context that the router checks against."""
+    (model,) = yaml.safe_load((ROOT / "deploy" / "compose" / "models.gpu.yaml").read_text(encoding="utf-8"))["models"]
+    password = tmp_path / "password"
+    password.write_text("x", encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["workers", "--engine", engine])
+    for name in ("worker-fp4-gpu", "worker-fp8-gpu"):
+        environment = services[name]["environment"]
+        path = environment["BITLANE_WORKER_CONFIG"].replace("config/", f"config/engines/{engine}-")
+        given = {"BITLANE_WORKER_CONFIG": str(ROOT / path), "BITLANE_WORKER_BROKER_PASSWORD_FILE": str(password)}
+        for variable, value in {**environment, **given}.items():
+            monkeypatch.setenv(variable, value)
+        made = importlib.import_module("workers.settings").WorkerSettings.from_command_line()
+        options = importlib.import_module("workers.engines.options").driver_options(made.engine_options)
+        assert (made.engine, made.pool) == (engine, environment["BITLANE_WORKER_POOL"])
+        assert made.broker_options().url == "redis://worker@redis:6379/0"
+        assert options.driver.model.startswith("/models/")
+        assert options.driver.context_tokens == model["context_tokens"]
+        assert options.driver.engine_args
 
 
 def test_every_service_is_locked(services: dict[str, Any]) -> None:

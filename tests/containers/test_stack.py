@@ -193,7 +193,7 @@ def test_images_say_what_they_are(stack: ComposeStack) -> None:
 @pytest.mark.parametrize("image", GPU_WORKERS)
 def test_workers_start_in_the_images_of_gpu_engines(stack: ComposeStack, image: str) -> None:
     """Up to where they ask for a GPU, which comes before the engine is loaded."""
-    given = {"BITLANE_WORKER_POOL": "m/fp4", "BITLANE_WORKER_ENGINE_OPTIONS": '{"model": "/models/fp4"}'}
+    given = {"BITLANE_WORKER_CONFIG": "config/fp4.yaml", "BITLANE_WORKER_ENGINE_OPTIONS": '{"model": "/models/fp4"}'}
     settings = [word for name, value in given.items() for word in ("-e", f"{name}={value}")]
     locks = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--network", "none"]
     done = stack.try_docker("run", "--rm", *locks, *settings, f"bitlane-test/{image}:{TAG}")
