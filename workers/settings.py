@@ -2,10 +2,11 @@
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, Field, JsonValue
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import YamlConfigSettingsSource as YamlFile
 
@@ -13,7 +14,16 @@ from broker.settings import BrokerSettings
 from precision.profile import Precision
 from telemetry.logging import LogFormat
 
-PoolName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}/(fp4|fp8|bf16)$")]
+_POOL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}/(fp4|fp8|bf16)")
+
+
+def _pool_name(text: str) -> str:
+    if not _POOL.fullmatch(text):
+        raise ValueError(f"want model/precision (fp4, fp8 or bf16) in small letters, such as smollm2/fp4, got {text!r}")
+    return text
+
+
+PoolName = Annotated[str, AfterValidator(_pool_name)]
 EngineName = Literal["reference", "scripted", "sglang", "vllm", "tensorrt_llm", "openai_http"]
 
 

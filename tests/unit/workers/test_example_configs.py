@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from precision.profile import Precision
 from workers.engines.registry import EngineOptionsError, make_engine
@@ -35,7 +36,10 @@ def test_an_example_makes_the_engine_that_it_is_named_after(monkeypatch: pytest.
 
 
 def test_flags_come_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = started_with(monkeypatch, FOLDER / "vllm-fp8.yaml", "--pool", "other/fp8", "--lease-ms", "900")
+    flags = ("--pool", "other/fp8", "--lease-ms", "900", "--engine-options", '{"slots": 8}')
+    settings = started_with(monkeypatch, FOLDER / "vllm-fp8.yaml", *flags)
+    assert settings.engine_options["slots"] == 8
+    assert settings.engine_options["compute_path"] == "native", "what was not named stays"
     assert (settings.pool, settings.lease_ms, settings.engine) == ("other/fp8", 900, "vllm")
 
 
@@ -48,6 +52,12 @@ def test_a_slip_in_a_file_names_itself(monkeypatch: pytest.MonkeyPatch, tmp_path
     settings = started_with(monkeypatch, slip)
     with pytest.raises(EngineOptionsError, match="unknown option slot; known are"):
         make_engine(settings.engine, settings.precision, settings.engine_options)
+
+
+@pytest.mark.parametrize("pool", ["llama", "llama/fp3", "Llama/fp4", "a/b/fp4", "llama/fp4\n"])
+def test_a_pool_that_is_none_names_itself(monkeypatch: pytest.MonkeyPatch, pool: str) -> None:
+    with pytest.raises(ValidationError, match=r"pool\s+Value error, want model/precision .* such as smollm2/fp4, got"):
+        started_with(monkeypatch, FOLDER / "vllm-fp8.yaml", "--pool", pool)
 
 
 def test_a_file_that_is_not_there_names_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
