@@ -36,8 +36,11 @@ up: $(VENV)/.local  ## Run the local stack until Ctrl-C: server, router on local
 demo: $(VENV)/.local  ## Start a stack, send prompts as two tenants, show what ran where and why, stop it
 	@$(BIN)/python -m deploy.local demo
 
-test: $(VENV)/.dev  ## Run all tests (real server, real processes; under 10 minutes)
-	$(BIN)/python -m pytest
+# What breaks and times whole processes has the machine for itself; the rest shares two cores.
+ALONE := tests/process tests/chaos
+test: $(VENV)/.dev  ## Run all tests (real server, real processes; 20 minutes)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(ALONE))
+	$(BIN)/python -m pytest $(ALONE)
 
 .PHONY: chaos chaos-mutations soak fuzz
 chaos: $(VENV)/.dev  ## Break everything under load, and print which promises held (20 minutes at most)
