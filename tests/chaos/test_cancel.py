@@ -38,8 +38,9 @@ async def test_the_slot_is_free_at_once(
             await until(lambda: stack.history.records[-1].accepted is not None, 10)
         records = list(stack.history.records)
         for record in records:
-            runs = functools.partial(_runs, stack, record, decode)
-            await until(runs, 20)
+            waited = await until(functools.partial(_runs, stack, record, decode), 20)
+            # Far below the lease, whose third is when a worker would find out by itself.
+            assert record is records[0] or waited < 5.0
             await asyncio.sleep(0.02)
             asked.append(time.time())
             await client.cancel(record.request_id)
@@ -49,7 +50,6 @@ async def test_the_slot_is_free_at_once(
         assert all(len(times) == 1 for times in claimed)
         freed = [following[0] - at for at, following in zip(asked, claimed[1:], strict=False)]
     p99 = quantile(freed, 0.99)
-    assert max(freed) < 5.0  # far below the lease, whose third is when a worker would find out by itself
     board.record(7, f"{'decode' if decode else 'prefill'}: {len(freed)} cancels, p99 {p99 * 1000:.0f} ms", p99 <= 0.05)
 
 
