@@ -253,6 +253,7 @@ def worker_status(message: pb.WorkerStatus) -> t.WorkerStatus:
         running=message.running,
         context_tokens=message.context_tokens,
         profile=profile(message.profile) if message.HasField("profile") else None,
+        state_reason=message.state_reason,
     )
 
 

@@ -50,6 +50,8 @@ class WorkerState(StrEnum):
     """Claims nothing; what runs goes on."""
     QUARANTINED = "quarantined"
     """Claims nothing, and has handed back what ran: other workers continue it."""
+    EJECTED = "ejected"
+    """It fails, or is much slower than its peers, and gets one request now and then until it is well again."""
 
 
 class UsageInterval(StrEnum):

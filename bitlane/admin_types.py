@@ -262,6 +262,8 @@ class WorkerStatus:
     context_tokens: int
     """Prompt and output together."""
     profile: Profile | None
+    state_reason: str = ""
+    """Why it is ejected: `failing` or `slow`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,11 @@ def worker_info(pool: str) -> str:
     return f"bl:{{workers}}:{_pool(pool)}:info"
 
 
+def fitness(pool: str) -> str:
+    """Hash: how each worker does of late, and whether it is ejected."""
+    return f"bl:{{workers}}:{_pool(pool)}:fitness"
+
+
 def directives(pool: str) -> str:
     """Hash: what operators want of workers, by the worker's name."""
     return f"bl:{{workers}}:{_pool(pool)}:directives"

@@ -6,10 +6,9 @@ It is apart from the shards: a pool's workers serve the tenants of all of them.
 import asyncio
 
 from broker import keys, replies
-from broker.connection import Reply
 from broker.options import BrokerOptions
 from broker.pipeline import Pipeline
-from broker.types import Directive, WorkerInfo
+from broker.types import Directive, Fitness, Orders, WorkerInfo
 
 # A worker that was silent for so many times `worker_ttl_ms` is forgotten; until then its return changes nothing.
 _FORGET = 10
@@ -22,18 +21,29 @@ class Registry:
         self._pipeline = pipeline
         self._ttl_ms = options.worker_ttl_ms
 
-    async def register(self, info: WorkerInfo) -> Directive:
+    async def register(self, info: WorkerInfo, fitness: Fitness) -> Orders:
         keys.control(0, info.worker)  # checks the name
-        description = replies.pack_worker(info)
-        beat_keys = [*_keys(info.pool), keys.directives(info.pool)]
-        forget_ms = self._ttl_ms * _FORGET
-        return _directive(await self._pipeline.run("heartbeat", beat_keys, info.worker, description, forget_ms))
+        return replies.orders(
+            await self._pipeline.run(
+                "heartbeat",
+                [*_keys(info.pool), keys.directives(info.pool), keys.fitness(info.pool)],
+                info.worker,
+                replies.pack_worker(info),
+                self._ttl_ms * _FORGET,
+                self._ttl_ms,
+                int(not info.draining),
+                fitness.attempts,
+                fitness.failed,
+                f"{fitness.tokens_per_s:.6g}",
+            )
+        )
 
     async def unregister(self, pool: str, worker: str) -> None:
         workers, descriptions = _keys(pool)
         await asyncio.gather(
             self._pipeline.command("ZREM", workers, worker),
             self._pipeline.command("HDEL", descriptions, worker),
+            self._pipeline.command("HDEL", keys.fitness(pool), worker),
         )
 
     async def direct(self, pool: str, worker: str, directive: Directive) -> None:
@@ -45,16 +55,12 @@ class Registry:
 
     async def directives(self, pool: str) -> dict[str, Directive]:
         flat = replies.strings(await self._pipeline.command("HGETALL", keys.directives(pool)))
-        return {name.decode(): _directive(wanted) for name, wanted in zip(flat[::2], flat[1::2], strict=True)}
+        return {name.decode(): Directive(wanted.decode()) for name, wanted in zip(flat[::2], flat[1::2], strict=True)}
 
     async def workers(self, pool: str) -> tuple[WorkerInfo, ...]:
         """Those whose last heartbeat is younger than `worker_ttl_ms`."""
         named = replies.strings(await self._pipeline.run("workers", _keys(pool), self._ttl_ms))
         return tuple(replies.worker(name, pool, text) for name, text in zip(named[::2], named[1::2], strict=True))
-
-
-def _directive(reply: Reply) -> Directive:
-    return Directive.SERVE if reply is None else Directive(replies.text(reply))
 
 
 def _keys(pool: str) -> list[str]:

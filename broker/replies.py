@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from broker import keys
 from broker.connection import Reply
@@ -15,16 +15,19 @@ from broker.types import (
     ChunkEvent,
     Claim,
     DeadLetter,
+    Directive,
     EndEvent,
     Ending,
     Held,
     IndexOutOfRange,
     Lease,
     LeaseEnded,
+    Orders,
     Outcome,
     PoolState,
     Priority,
     Reclaimed,
+    Sickness,
     Usage,
     WorkerInfo,
 )
@@ -186,10 +189,18 @@ def pack_worker(info: WorkerInfo) -> bytes:
         "draining": info.draining,
         "quarantined": info.quarantined,
         "context_tokens": info.context_tokens,
+        "ejected": info.ejected.value if info.ejected else None,
     }
     return json.dumps(line).encode() + b"\n" + info.profile
 
 
 def worker(name: bytes, pool: str, description: bytes) -> WorkerInfo:
     line, _, profile = description.partition(b"\n")
-    return WorkerInfo(name.decode(), pool, profile, **json.loads(line))
+    said: dict[str, Any] = json.loads(line)
+    ejected: str | None = said.pop("ejected", None)
+    return WorkerInfo(name.decode(), pool, profile, ejected=Sickness(ejected) if ejected else None, **said)
+
+
+def orders(reply: Reply) -> Orders:
+    directive, ejected = (text(part) for part in array(reply))
+    return Orders(Directive(directive) if directive else Directive.SERVE, Sickness(ejected) if ejected else None)

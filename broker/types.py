@@ -331,6 +331,30 @@ class DeadLetter:
     died_ms: int  # by the server's clock
 
 
+class Sickness(Enum):
+    """Why a worker is ejected: it gets no more work, but a request now and then to show that it is well again."""
+
+    FAILING = "failing"  # its engine fails half of its attempts or more, and other workers' do not
+    SLOW = "slow"  # its streams get less than a quarter of the tokens per second of its peers'
+
+
+@dataclass(frozen=True, slots=True)
+class Fitness:
+    """How a worker did of late; what it does not know is 0."""
+
+    attempts: int = 0  # that came to their own end, or failed
+    failed: int = 0  # of them, by its engine
+    tokens_per_s: float = 0.0  # output of one stream
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the registry answers to a heartbeat."""
+
+    directive: Directive
+    ejected: Sickness | None = None  # not while it drains: what operators want stands above it
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
     """A live worker, as the registry shows it."""
@@ -340,9 +364,10 @@ class WorkerInfo:
     profile: bytes
     slots: int
     running: int
-    draining: bool = False  # claims nothing, for whatever reason
+    draining: bool = False  # claims nothing: it stops, or was told so
     context_tokens: int = 0
     quarantined: bool = False  # draining, and has given back what ran
+    ejected: Sickness | None = None  # claims one request now and then
 
 
 @dataclass(frozen=True, slots=True)

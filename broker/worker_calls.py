@@ -10,7 +10,9 @@ from broker.pipeline import OnRoundTrip
 from broker.scripts import Script
 from broker.shards import Shards
 from broker.signals import read_endings, wait_for_any
-from broker.types import Claim, Directive, Held, Lease, LeaseEnded, Outcome, Reclaimed, Usage, WorkerInfo
+from broker.types import Claim, Fitness, Held, Lease, LeaseEnded, Orders, Outcome, Reclaimed, Usage, WorkerInfo
+
+_UNKNOWN = Fitness()
 
 
 class WorkerCalls(Shards):
@@ -150,9 +152,12 @@ class WorkerCalls(Shards):
             [partial(read_endings, blocking, keys.control(s, worker)) for s, blocking in enumerate(self._blocking)]
         )
 
-    async def register(self, info: WorkerInfo) -> Directive:
-        """Says that a worker lives; to be repeated well within `worker_ttl_ms`. Returns what operators want of it."""
-        return await self._registry.register(info)
+    async def register(self, info: WorkerInfo, fitness: Fitness = _UNKNOWN) -> Orders:
+        """Says that a worker lives and how it does; to be repeated well within `worker_ttl_ms`.
+
+        Returns what operators want of it, and whether it is ejected, by comparison with the other workers of its pool.
+        """
+        return await self._registry.register(info, fitness)
 
     async def unregister(self, pool: str, worker: str) -> None:
         """Removes a worker from its pool at once; what operators want of one with its name stays."""

@@ -110,9 +110,11 @@ def _workers(pools: PoolWatch) -> Iterator[tuple[float, Labels]]:
     for state in pools.states:
         draining = sum(worker.draining and not worker.quarantined for worker in state.workers)
         quarantined = sum(worker.quarantined for worker in state.workers)
-        yield len(state.workers) - draining - quarantined, (state.pool, "serving")
+        ejected = sum(worker.ejected is not None and not worker.draining for worker in state.workers)
+        yield len(state.workers) - draining - quarantined - ejected, (state.pool, "serving")
         yield draining, (state.pool, "draining")
         yield quarantined, (state.pool, "quarantined")
+        yield ejected, (state.pool, "ejected")
 
 
 def _gates(config: Config, rulebook: Rulebook) -> Iterator[tuple[float, Labels]]:

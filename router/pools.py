@@ -60,7 +60,7 @@ class PoolWatch:
         state = self._states.get(name)
         if state is None:
             return PoolView(name, precision, workers=0, slots=0, waiting=0, calibrated=False)
-        serving = [worker for worker in state.workers if not worker.draining]
+        serving = [worker for worker in state.workers if not (worker.draining or worker.ejected)]
         return PoolView(
             name=name,
             precision=precision,

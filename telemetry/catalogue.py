@@ -147,7 +147,7 @@ QUEUE_AGE = _gauge(
 POOL_WORKERS = _gauge(
     "bitlane.pool.workers",
     "{worker}",
-    "Live workers by state: serving, draining, quarantined.",
+    "Live workers by state: serving, draining, quarantined, ejected.",
     "bitlane.pool",
     "bitlane.worker.state",
 )

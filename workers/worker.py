@@ -3,23 +3,25 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import structlog
 from google.protobuf.message import DecodeError
 
 from broker.client import Broker
-from broker.types import BrokerUnavailable, Claim, Directive, Held, Outcome, RequestRef, WorkerInfo
+from broker.types import BrokerUnavailable, Claim, Directive, Held, Outcome, RequestRef, Sickness, WorkerInfo
 from telemetry.attempts import FAILED, WorkerTelemetry
 from workers.convert import job_from_bytes, profile_to_bytes, told_of
 from workers.engine import Engine, EngineDead, FinishReason, Job, JobRejected
+from workers.fitness import FitnessLog
 from workers.run import Run
 
 _log = structlog.get_logger("bitlane.worker")
 _OUTCOMES = {FinishReason.STOP: Outcome.STOP, FinishReason.LENGTH: Outcome.LENGTH}
 _WAIT_S = 1.0
 _HEARTBEAT_S = 0.5
+_SOON_S = 0.05
 _HEALTH_S = 1.0
 # At most, on average: what a dead worker held waits for it on top of the lease.
 _RECLAIM_S = 0.25
@@ -27,6 +29,10 @@ _TRIAL_S = 0.005
 # So the writes of all requests together stay below 4,000 a second, up to a pause that a reader would notice.
 _FLUSH_S_A_WRITE = 1 / 4000
 _LONGEST_FLUSH_S = 0.05
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,9 @@ class Worker:
         self._engine_lost: EngineDead | None = None
         self._stopping = False
         self._directive: Directive | None = None  # what operators want; None: not known yet
+        self._fitness = FitnessLog()
+        self._probe: Run | None = None  # while ejected: the request that it last tried itself on
+        self._beat_soon = asyncio.Event()
         # These follow from the state, by `_note`.
         self._may_claim = asyncio.Event()  # or has to stop
         self._pausing = asyncio.Event()
@@ -117,15 +126,21 @@ class Worker:
             if self._stopping:
                 return
             free = self._engine.slots - len(self._serving)
+            if self._fitness.ejected:
+                free = 1
             try:
                 claims = await self._broker.claim(pool, name, self._profile, free)
-                await self._start_all(claims)
+                runs = await self._start_all(claims)
+                if runs and self._fitness.ejected:
+                    self._probe = runs[0]
+                    self._fitness.probed(_now())
+                    self._note()
                 if not claims:
                     await self._unless_pausing(self._broker.wait_for_work(pool, _WAIT_S))
             except BrokerUnavailable:
                 await asyncio.sleep(random.uniform(0.1, 0.5))
 
-    async def _start_all(self, claims: Sequence[Claim]) -> None:
+    async def _start_all(self, claims: Sequence[Claim]) -> list[Run]:
         """Starts what was claimed; of those on their last attempt one, and nothing else until that one got on.
 
         All that ran beside a request that kills its engine has failed as often as that one has. Alone among its like
@@ -139,6 +154,7 @@ class Worker:
         runs = {claim.lease.ref: self._start(claim) for claim in claims if claim not in suspects[1:]}
         if suspects:
             await self._gets_on_or_leaves(runs[suspects[0].lease.ref])
+        return list(runs.values())
 
     async def _gets_on_or_leaves(self, run: Run) -> None:
         while not (self._stopping or run.got_on) and self._serves(run):  # noqa: ASYNC110, three things end this
@@ -179,6 +195,7 @@ class Worker:
         """Wakes and holds back who waits for a change of the state."""
         serves = self._directive is Directive.SERVE
         quarantined = self._directive is Directive.QUARANTINE
+        serves = serves and self._may_take_one()
         for event, holds in (
             (self._may_claim, self._stopping or (serves and len(self._serving) < self._engine.slots)),
             (self._pausing, self._stopping or not serves),
@@ -188,6 +205,15 @@ class Worker:
                 event.set()
             else:
                 event.clear()
+
+    def _may_take_one(self) -> bool:
+        """Whether the worker is not ejected, or is to try itself on one request now."""
+        if not self._fitness.ejected:
+            return True
+        wait_s = self._fitness.probe_in(_now())
+        if wait_s > 0:
+            asyncio.get_running_loop().call_later(wait_s, self._note)
+        return wait_s == 0 and not (self._probe and self._serves(self._probe))
 
     async def _serve(self, run: Run, job: Job | None, remaining_ms: int | None) -> None:
         """Generates one reply into the token log and ends the request, or gives it back."""
@@ -218,14 +244,25 @@ class Worker:
                 "attempt.failed", tenant=ref.tenant, request_id=ref.request_id, attempt=run.attempt, error=kind
             )
             run.tell_end(FAILED, kind)
+            self._attempt_ended(failed=True)
             await run.release(failed=True, detail=kind)
+
+    def _attempt_ended(self, *, failed: bool) -> None:
+        self._fitness.attempt(_now(), failed=failed)
+        if failed:
+            self._beat_soon.set()  # each moment counts: what fails is free again first, and claims most
 
     async def _generate(self, run: Run, job: Job) -> None:
         first = True
+        asked_at = 0.0
         async with aclosing(self._engine.generate(job)) as deltas:
             async for delta in deltas:
+                if not first:
+                    now = _now()
+                    self._fitness.decoded(now, delta.tokens, now - asked_at)
                 run.add(delta)
                 if delta.finish_reason is not None:
+                    self._attempt_ended(failed=False)
                     await run.finish(_OUTCOMES[delta.finish_reason])
                 elif first:
                     await run.flush()  # at once: somebody waits for it
@@ -234,6 +271,7 @@ class Worker:
                     self._tokens_wait.set()
                 if run.held is not Held.YES or delta.finish_reason is not None:
                     return
+                asked_at = _now()
         raise RuntimeError("the engine ended a generation without a finish reason")
 
     # Beside the loop.
@@ -296,33 +334,55 @@ class Worker:
         """Keeps the worker in its pool's registry, and learns what operators want of it."""
         ready = False
         while True:
-            said = self._directive
+            said, said_ejected = self._directive, self._fitness.ejected
+            draining = self._stopping or said is not Directive.SERVE
+            self._beat_soon.clear()
             try:
-                directive = await self._broker.register(
+                orders = await self._broker.register(
                     WorkerInfo(
                         worker=self._options.name,
                         pool=self._options.pool,
                         profile=self._profile,
                         slots=self._engine.slots,
                         running=len(self._serving),
-                        draining=self._pausing.is_set(),
+                        draining=draining,
                         context_tokens=self._engine.context_tokens,
                         quarantined=said is Directive.QUARANTINE,
-                    )
+                        ejected=said_ejected,
+                    ),
+                    self._fitness.figures(_now()),
                 )
             except BrokerUnavailable as error:
                 _log.warning("broker.away", error=str(error))
             else:
+                directive = orders.directive
+                if self._fitness.told(_now(), orders.ejected):
+                    self._log_ejection(orders.ejected)
+                    self._note()
                 if directive is not said:
                     if said is not None or directive is not Directive.SERVE:
                         _log.info("worker.directed", worker=self._options.name, directive=directive.value)
                     self._directive = directive
                     self._note()
+                if directive is not said or orders.ejected is not said_ejected:
                     continue  # to say at once what it does now
                 if not ready:
                     _log.info("worker.ready", worker=self._options.name, pool=self._options.pool)
                 ready = True
-            await asyncio.sleep(_HEARTBEAT_S)
+            await self._until_next_beat()
+
+    async def _until_next_beat(self) -> None:
+        """Half a second, or less when an attempt has failed."""
+        await asyncio.sleep(_SOON_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_HEARTBEAT_S - _SOON_S):
+                await self._beat_soon.wait()
+
+    def _log_ejection(self, ejected: Sickness | None) -> None:
+        if ejected:
+            _log.warning("worker.ejected", worker=self._options.name, pool=self._options.pool, reason=ejected.value)
+        else:
+            _log.info("worker.back", worker=self._options.name, pool=self._options.pool)
 
     async def _reclaim(self) -> None:
         """Gives requests of dead workers back to the queue. All workers of the pool try; each goes back once."""

@@ -193,7 +193,7 @@ def show_workers(workers: Sequence[WorkerStatus], terminal: Terminal) -> None:
         (
             worker.name,
             worker.pool,
-            _state(worker),
+            state_of(worker),
             f"{worker.running} of {worker.slots}",
             str(worker.context_tokens),
             f"{made.engine} {made.engine_version}".strip() if (made := worker.profile) else "-",
@@ -205,7 +205,10 @@ def show_workers(workers: Sequence[WorkerStatus], terminal: Terminal) -> None:
     terminal.table(head, rows, numbers=("running", "context"))
 
 
-def _state(worker: WorkerStatus) -> str:
+def state_of(worker: WorkerStatus) -> str:
+    """What a worker does, why if it is ejected, and what it was told if that is something else."""
+    if worker.state is WorkerState.EJECTED and worker.wanted_state is WorkerState.SERVING:
+        return f"{worker.state}: {worker.state_reason}"
     if worker.wanted_state in (worker.state, WorkerState.UNSPECIFIED):
         return str(worker.state)
     return f"{worker.state}, told: {worker.wanted_state}"

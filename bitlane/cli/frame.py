@@ -28,6 +28,7 @@ class PoolFrame:
     workers: int
     draining: int
     """Workers that claim nothing, those in quarantine among them."""
+    ejected: int
     slots: int
     running: int
     waiting: int
@@ -110,7 +111,7 @@ class Watch:
             for pool in model.pools:
                 speed = speed_of(recent, pool.name)
                 seen[pool.name] = PoolFrame(
-                    pool.name, pool.precision, pool.workers, 0, pool.slots, pool.running, pool.waiting, (), speed
+                    pool.name, pool.precision, pool.workers, 0, 0, pool.slots, pool.running, pool.waiting, (), speed
                 )
         return list(seen.values()), []
 
@@ -118,13 +119,15 @@ class Watch:
         listed = self._client.admin.pools()
         workers = list(self._client.admin.workers.list())
         self._operator = True
-        idle = [worker.pool for worker in workers if worker.state is not WorkerState.SERVING]
+        ejected = [worker.pool for worker in workers if worker.state is WorkerState.EJECTED]
+        idle = [w.pool for w in workers if w.state not in (WorkerState.SERVING, WorkerState.EJECTED)]
         return [
             PoolFrame(
                 name=pool.name,
                 precision=pool.precision,
                 workers=pool.workers,
                 draining=idle.count(pool.name),
+                ejected=ejected.count(pool.name),
                 slots=pool.slots,
                 running=pool.running,
                 waiting=pool.waiting,

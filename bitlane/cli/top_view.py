@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bitlane.admin_types import UsageRow, WorkerState, WorkerStatus
-from bitlane.cli.admin_report import excerpt
+from bitlane.cli.admin_report import excerpt, state_of
 from bitlane.cli.frame import Frame, PoolFrame, Spending
 from bitlane.cli.report import words
 from bitlane.cli.times import short
@@ -154,8 +154,9 @@ def _pools(pools: Sequence[PoolFrame], *, wide: bool) -> Table:
         note = Text()
         if not pool.workers:
             note = Text("no worker", style="bold red")
-        elif pool.draining:
-            note = Text(f"{pool.draining} draining", style="yellow")
+        elif pool.draining or pool.ejected:
+            counts = ((pool.draining, "draining"), (pool.ejected, "ejected"))
+            note = Text(", ".join(f"{count} {what}" for count, what in counts if count), style="yellow")
         table.add_row(
             Text(pool.name, style=_COLOURS.get(pool.precision, "")),
             str(pool.workers),
@@ -184,9 +185,7 @@ def _workers(workers: Sequence[WorkerStatus], *, wide: bool) -> Table:
     more = [("engine", "<", 20), ("gpu", "<", 20)] if wide else []
     table = _table(("worker", "<", 30), ("pool", "<"), ("state", "<"), ("slots", ">"), *more)
     for worker in workers[:_WORKERS_MAX]:
-        made, state = worker.profile, str(worker.state)
-        if worker.wanted_state not in (worker.state, WorkerState.UNSPECIFIED):
-            state += f", told: {worker.wanted_state}"
+        made, state = worker.profile, state_of(worker)
         engine = [f"{made.engine} {made.engine_version}".strip(), made.gpu or "cpu"] if made else ["-", "-"]
         table.add_row(
             worker.name,

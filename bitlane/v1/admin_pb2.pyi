@@ -198,6 +198,10 @@ class _WorkerStateEnumTypeWrapper(_EnumTypeWrapper[_WorkerState.ValueType], type
     """Claims nothing; what runs goes on."""
     WORKER_STATE_QUARANTINED: _WorkerState.ValueType  # 3
     """Claims nothing, and has handed back what ran: other workers continue it."""
+    WORKER_STATE_EJECTED: _WorkerState.ValueType  # 4
+    """It fails, or is much slower than its peers, and gets one request now and then until it is well again. Nobody can be
+    told to be this.
+    """
 
 class WorkerState(_WorkerState, metaclass=_WorkerStateEnumTypeWrapper):
     """What a worker does."""
@@ -208,6 +212,10 @@ WORKER_STATE_DRAINING: WorkerState.ValueType  # 2
 """Claims nothing; what runs goes on."""
 WORKER_STATE_QUARANTINED: WorkerState.ValueType  # 3
 """Claims nothing, and has handed back what ran: other workers continue it."""
+WORKER_STATE_EJECTED: WorkerState.ValueType  # 4
+"""It fails, or is much slower than its peers, and gets one request now and then until it is well again. Nobody can be
+told to be this.
+"""
 
 class _RequestState:
     ValueType = NewType("ValueType", int)
@@ -1240,6 +1248,7 @@ class WorkerStatus(Message):
     RUNNING_FIELD_NUMBER: int
     CONTEXT_TOKENS_FIELD_NUMBER: int
     PROFILE_FIELD_NUMBER: int
+    STATE_REASON_FIELD_NUMBER: int
     name: str
     pool: str
     state: WorkerState.ValueType
@@ -1249,6 +1258,8 @@ class WorkerStatus(Message):
     slots: int
     running: int
     context_tokens: int
+    state_reason: str
+    """Why it is ejected: `failing` or `slow`. Empty in every other state."""
     @property
     def profile(self) -> Profile: ...
     def __init__(
@@ -1262,9 +1273,10 @@ class WorkerStatus(Message):
         running: int = ...,
         context_tokens: int = ...,
         profile: Profile | None = ...,
+        state_reason: str = ...,
     ) -> None: ...
     def HasField(self, field_name: Literal["profile", b"profile"]) -> bool: ...
-    def ClearField(self, field_name: Literal["context_tokens", b"context_tokens", "name", b"name", "pool", b"pool", "profile", b"profile", "running", b"running", "slots", b"slots", "state", b"state", "wanted_state", b"wanted_state"]) -> None: ...
+    def ClearField(self, field_name: Literal["context_tokens", b"context_tokens", "name", b"name", "pool", b"pool", "profile", b"profile", "running", b"running", "slots", b"slots", "state", b"state", "state_reason", b"state_reason", "wanted_state", b"wanted_state"]) -> None: ...
 
 @final
 class SetWorkerStateRequest(Message):

@@ -95,15 +95,18 @@ def _queue(priority: Priority, state: PoolState) -> apb.QueueStatus:
 
 
 def _status(worker: WorkerInfo, wanted: Directive) -> apb.WorkerStatus:
-    state = apb.WORKER_STATE_SERVING
+    state, reason = apb.WORKER_STATE_SERVING, ""
     if worker.quarantined:
         state = apb.WORKER_STATE_QUARANTINED
     elif worker.draining:
         state = apb.WORKER_STATE_DRAINING
+    elif worker.ejected:
+        state, reason = apb.WORKER_STATE_EJECTED, worker.ejected.value
     return apb.WorkerStatus(
         name=worker.worker,
         pool=worker.pool,
         state=state,
+        state_reason=reason,
         wanted_state=_WANTED[wanted],
         slots=worker.slots,
         running=worker.running,

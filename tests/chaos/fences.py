@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 WORKERS = "tests/chaos/test_workers.py"
 LIFECYCLE = "tests/contract/broker/test_lifecycle.py tests/contract/broker/test_dead_letters.py"
+EJECTION = "tests/contract/broker/test_ejection.py"
 DEADLINE = "tests/contract/broker/test_deadline.py"
 
 
@@ -112,6 +113,34 @@ MUTATIONS = (
         r"\(WHOLE\[outcome\] and record\.prompt_tokens \+ record\.output_tokens or used\)",
         "record.prompt_tokens + record.output_tokens",
         DEADLINE,
+    ),
+    Mutation(
+        "all workers may be ejected",
+        "broker/lua/lib/ejection.lua",
+        r"if out \* 2 > live then return '' end",
+        "",
+        EJECTION,
+    ),
+    Mutation(
+        "what all workers fail on ejects them",
+        "broker/lua/lib/ejection.lua",
+        r" and best_share\(peers\) < share / 2 then return 'failing'",
+        " then return 'failing'",
+        EJECTION,
+    ),
+    Mutation(
+        "slow workers stay in",
+        "broker/lua/lib/ejection.lua",
+        r"    return 'slow'\n  end\n  return ''",
+        "  end\n  return ''",
+        EJECTION,
+    ),
+    Mutation(
+        "an ejected worker goes on as before",
+        "workers/worker.py",
+        r"serves = serves and self\._may_take_one\(\)",
+        "pass",
+        "tests/chaos/test_sick_workers.py -k fails",
     ),
     Mutation(
         "no deadline at writes",

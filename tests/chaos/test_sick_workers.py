@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import datetime
 
 import pytest
 
@@ -19,7 +20,6 @@ OUT_S = 5.0
 PROBES = 0.05
 
 
-@pytest.mark.pending("workers are not ejected yet")
 @pytest.mark.parametrize(
     "sickness", [{"fail_on": "work", "token_ms": 5}, {"token_ms": 50}], ids=["fails-always", "ten-times-slower"]
 )
@@ -46,10 +46,13 @@ async def test_a_sick_worker_is_out_within_seconds(
     verdict.assert_sound()
     assert share <= PROBES, f"{share:.0%} of the requests still went to the sick worker"
     assert by_sick, "it is never probed, and so would never be taken back"
-    board.record(16, f"{sick.name}: {share:.1%} of the requests after {OUT_S:g} s; {states}", True)
+    ejected = datetime.fromisoformat(str(sick.wait_for("worker.ejected", 0.0)["timestamp"]))
+    out_s = ejected.timestamp() - began
+    board.record(
+        16, f"{sick.name}: out after {out_s:.1f} s, then {share:.1%} of the requests; {states}", out_s <= OUT_S
+    )
 
 
-@pytest.mark.pending("workers are not ejected yet")
 async def test_not_all_are_ejected(chaos_stack: MakeStack, board: Scoreboard) -> None:
     """All fail on these prompts, so none is worse than its peers: other prompts are served at once."""
     stack = chaos_stack(engine={"fail_on": "trouble", "token_ms": 2}, workers=2, lease_ms=2000)
@@ -59,12 +62,11 @@ async def test_not_all_are_ejected(chaos_stack: MakeStack, board: Scoreboard) ->
         )
         await asyncio.sleep(1.0)
         (state,) = await broker.pools([FP8])
-        serving = [worker for worker in state.workers if not worker.draining]
+        serving = [worker for worker in state.workers if worker.ejected is None]
         fine = await ask(stack.history, client, "acme", "fine", 10, pin="fp8", timeout=5)
         assert fine.finishes, fine.errors
-    assert len(serving) >= 1
-    # Today nothing is ever ejected: without that this proves nothing.
-    assert any(worker.draining for worker in state.workers), "nobody was ejected at all"
+    # Who fails first may be out until its peers have failed as well; half of them stay in whatever happens.
+    assert len(serving) * 2 >= len(state.workers) == 2
     board.record(16, f"all fail: {len(serving)} of {len(state.workers)} left in", True)
 
 
@@ -76,4 +78,4 @@ def workers_of(stack: ChaosStack, record: Record) -> set[str]:
 
 async def states_of(broker: Broker) -> str:
     (state,) = await broker.pools([FP8])
-    return ", ".join(f"{worker.worker} {'out' if worker.draining else 'in'}" for worker in state.workers)
+    return ", ".join(f"{worker.worker} {worker.ejected.value if worker.ejected else 'in'}" for worker in state.workers)

@@ -80,7 +80,7 @@ async def run_all(broker: Broker) -> None:
     (state,) = await broker.pools([POOL])
     assert (len(state.workers), state.waiting, state.running) == (1, len(TENANTS), 0)
     await broker.direct(POOL, "w1", Directive.DRAIN)
-    assert await broker.register(WorkerInfo("w1", POOL, b"", 1, 0)) is Directive.DRAIN
+    assert (await broker.register(WorkerInfo("w1", POOL, b"", 1, 0))).directive is Directive.DRAIN
     await broker.unregister(POOL, "w1")
     for tenant in TENANTS:
         assert (await broker.account(tenant, "ci", "", Limits(tokens_per_minute=1_000))).reserved_tokens == 0

@@ -66,16 +66,16 @@ async def ended(broker: Broker, ref: RequestRef) -> None:
 
 async def test_a_directive_comes_with_every_heartbeat_until_it_is_taken_back(broker: Broker) -> None:
     info = WorkerInfo("w1", POOL, b"", 1, 0)
-    assert await broker.register(info) is Directive.SERVE
+    assert (await broker.register(info)).directive is Directive.SERVE
     await broker.direct(POOL, "w1", Directive.DRAIN)
     await broker.direct(POOL, "not-started-yet", Directive.QUARANTINE)
-    assert await broker.register(info) is Directive.DRAIN
+    assert (await broker.register(info)).directive is Directive.DRAIN
     await broker.unregister(POOL, "w1")
-    assert await broker.register(info) is Directive.DRAIN
+    assert (await broker.register(info)).directive is Directive.DRAIN
     assert await broker.directives(POOL) == {"w1": Directive.DRAIN, "not-started-yet": Directive.QUARANTINE}
     assert await broker.directives("smollm2/fp8") == {}
     await broker.direct(POOL, "w1", Directive.SERVE)
-    assert await broker.register(info) is Directive.SERVE
+    assert (await broker.register(info)).directive is Directive.SERVE
     assert await broker.directives(POOL) == {"not-started-yet": Directive.QUARANTINE}
     with pytest.raises(ValueError, match="cannot be part of a key"):
         await broker.direct(POOL, "a b", Directive.DRAIN)
