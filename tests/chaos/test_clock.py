@@ -42,7 +42,7 @@ async def working(workers: int) -> AsyncGenerator[Broker]:
         options = BrokerOptions(url=server.url, lease_ms=2000)
         scripts = load_scripts(options, {"clock": _CLOCK})
         async with Broker(options, scripts) as broker:
-            running = [_worker(broker, f"w{i}") for i in range(workers)]
+            running = [await _worker(broker, f"w{i}") for i in range(workers)]
             tasks = [asyncio.create_task(worker.run()) for worker in running]
             try:
                 yield broker
@@ -52,8 +52,9 @@ async def working(workers: int) -> AsyncGenerator[Broker]:
                 await asyncio.gather(*tasks)
 
 
-def _worker(broker: Broker, name: str) -> Worker:
+async def _worker(broker: Broker, name: str) -> Worker:
     engine = ScriptedEngine(ScriptedOptions(token_ms=5))
+    await engine.start()
     telemetry = WorkerTelemetry(no_telemetry(), worker=name, pool=POOL, engine="scripted")
     return Worker(broker, engine, WorkerOptions(name, POOL, drain_s=0), telemetry)
 
