@@ -34,7 +34,7 @@ def otlp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 async def test_one_trace_across_deaths(chaos_stack: MakeStack, board: Scoreboard, full: bool, otlp: Receiver) -> None:
     """All workers of the pool are killed in mid-stream, and then a router, whose streams the SDK resumes."""
     streams = 24 if full else 8
-    stack = chaos_stack(engine={"token_ms": 15}, routers=2, telemetry=sent_to(otlp))
+    stack = chaos_stack(engine={"token_ms": 15, "slots": streams}, routers=2, telemetry=sent_to(otlp))
     async with stack.client(target=stack.targets) as first, stack.client(target=stack.targets[::-1]) as second:
         asked = [
             asyncio.create_task(
