@@ -111,8 +111,10 @@ class WorkerCalls(Shards):
         )
         return replies.written(reply, index)
 
-    async def release(self, lease: Lease, failed: bool, detail: str = "") -> Held:
+    async def release(self, lease: Lease, failed: bool, detail: str = "", *, shared: bool = False) -> Held:
         """Gives a request back to its place in the queue. A failed attempt counts towards `max_attempts`.
+
+        `shared`: all that ran there failed with it, so that one which has logged a chunk is blamed for this time only.
 
         At that count the request becomes a dead letter with `detail`, which must hold no prompt text. A request that
         cannot migrate and has chunks ends as NOT_MIGRATABLE.
@@ -123,7 +125,7 @@ class WorkerCalls(Shards):
             [keys.request(shard, lease.ref)],
             keys.member(lease.ref),
             lease.epoch,
-            int(failed),
+            int(failed) + (failed and shared),
             detail.encode(errors="replace"),
         )
         return replies.held(reply)

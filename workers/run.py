@@ -115,12 +115,15 @@ class Run:
             if self.held is Held.YES:
                 self.tell_end(outcome.value)
 
-    async def release(self, *, failed: bool, detail: str = "") -> None:
-        """Gives the request back; what is pending is dropped, for the next worker computes it again."""
+    async def release(self, *, failed: bool, detail: str = "", shared: bool = False) -> None:
+        """Gives the request back; what is pending is dropped, for the next worker computes it again.
+
+        `shared`: all that ran here failed with it.
+        """
         async with self._lock:
             if self.held is Held.YES:
                 self.tell_end(FAILED if failed else RELEASED)
-                await self._until_answered(lambda: self._broker.release(self.lease, failed, detail))
+                await self._until_answered(lambda: self._broker.release(self.lease, failed, detail, shared=shared))
                 self.held = Held.FENCED
 
     def lose(self) -> None:

@@ -26,6 +26,7 @@ _HEALTH_S = 1.0
 # At most, on average: what a dead worker held waits for it on top of the lease.
 _RECLAIM_S = 0.25
 _TRIAL_S = 0.005
+_STEP_BACK_S, _LONGEST_STEP_BACK_S = 0.01, 0.5
 # So the writes of all requests together stay below 4,000 a second, up to a pause that a reader would notice.
 _FLUSH_S_A_WRITE = 1 / 4000
 _LONGEST_FLUSH_S = 0.05
@@ -72,6 +73,7 @@ class Worker:
         self._stopping = False
         self._directive: Directive | None = None  # what operators want; None: not known yet
         self._fitness = FitnessLog()
+        self._failed_in_row = 0  # attempts, by the engine's fault
         self._probe: Run | None = None  # while ejected: the request that it last tried itself on
         self._beat_soon = asyncio.Event()
         # These follow from the state, by `_note`.
@@ -125,6 +127,12 @@ class Worker:
             await self._may_claim.wait()
             if self._stopping:
                 return
+            if self._failed_in_row:
+                # What failed here is back in the queue, and this worker has free slots: its peers shall come first.
+                pause_s = min(_LONGEST_STEP_BACK_S, _STEP_BACK_S * 2 ** min(self._failed_in_row, 9))
+                await self._unless_pausing(asyncio.sleep(pause_s))
+                if not self._may_claim.is_set():
+                    continue
             free = self._engine.slots - len(self._serving)
             if self._fitness.ejected:
                 free = 1
@@ -234,7 +242,7 @@ class Worker:
         except EngineDead as dead:
             self._engine_lost = dead
             run.tell_end(FAILED, type(dead).__name__)
-            await run.release(failed=True, detail="the engine died")
+            await run.release(failed=True, detail="the engine died", shared=True)
             self.stop()
         except Exception as error:
             # The text of an engine's error may hold a prompt; its type does not.
@@ -249,6 +257,7 @@ class Worker:
 
     def _attempt_ended(self, *, failed: bool) -> None:
         self._fitness.attempt(_now(), failed=failed)
+        self._failed_in_row = self._failed_in_row + 1 if failed else 0
         if failed:
             self._beat_soon.set()  # each moment counts: what fails is free again first, and claims most
 
@@ -430,7 +439,7 @@ class Worker:
         for serving in left:
             serving.task.cancel()
         await asyncio.gather(*(serving.task for serving in left), return_exceptions=True)
-        await asyncio.gather(*(serving.run.release(failed=failed) for serving in left))
+        await asyncio.gather(*(serving.run.release(failed=failed, shared=True) for serving in left))
 
     async def _sign_off(self) -> None:
         try:

@@ -14,7 +14,7 @@ for _, ref in ipairs(expired) do
   local record = load(ref)
   if record then
     tell_worker(record)
-    local outcome = give_back(record, 'reclaim', true, 'the lease ran out', now)
+    local outcome = give_back(record, 'reclaim', true, true, 'the lease ran out', now)
     reclaimed[#reclaimed + 1] = {ref, record.worker, record.epoch, outcome}
   else
     -- Deleted by hand, or evicted: one loss must not stop the pool.

@@ -1,7 +1,7 @@
 -- Gives a request back: its worker drains, or failed on it.
 --
 -- KEYS 1 request
--- ARGV 1 ref  2 epoch  3 '1' if the attempt failed, else '0'  4 what went wrong
+-- ARGV 1 ref  2 epoch  3 '1' if the attempt failed, '2' if all that ran there failed with it, else '0'  4 what went wrong
 -- Result 1 yes | 2 ended | 3 fenced
 --
 -- Keeps: it goes back to its old place in the queue or ends, never both; only failed attempts count; what cannot migrate
@@ -14,5 +14,5 @@ local record = load(ARGV[1])
 if record and record.state == 'waiting' and record.epoch == epoch then return YES end
 local held = hold(record, epoch, now)
 if held ~= YES then return held end
-give_back(record, 'release', ARGV[3] == '1', ARGV[4], now)
+give_back(record, 'release', ARGV[3] ~= '0', ARGV[3] == '2', ARGV[4], now)
 return YES

@@ -4,13 +4,13 @@
 local MOST = 5 * MAX_ATTEMPTS
 
 -- Takes a running request from its worker: back to its place in the queue, or to its end when it may not run again.
--- A graceful attempt does not count. Of the failed ones MAX_ATTEMPTS in a row are the end, and one that has logged a chunk
--- begins the row anew: it got on, so the fault was more likely its neighbour's. `kind` is how that is called in the story.
--- Returns the outcome, or '' if it waits again.
-local function give_back(record, kind, failed, detail, now)
+-- A graceful attempt does not count. Of the failed ones MAX_ATTEMPTS in a row are the end. `shared`: all that ran there
+-- failed with it; then one that has logged a chunk begins the row anew, for it got on, and the fault was more likely its
+-- neighbour's. `kind` is how that is called in the story. Returns the outcome, or '' if it waits again.
+local function give_back(record, kind, failed, shared, detail, now)
   local outcome = ''
   if failed then
-    if log_length(record) > record.claimed_length then record.failures = 0 end
+    if shared and log_length(record) > record.claimed_length then record.failures = 0 end
     record.failures = record.failures + 1
   end
   note(record, now, kind, record.worker, record.epoch, failed and 1 or 0, detail)

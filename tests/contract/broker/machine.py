@@ -263,11 +263,11 @@ class BrokerMachine(RuleBasedStateMachine):
             self.submit_one(replace(request.submission, ref=ref, timeout_ms=ms))
 
     @precondition(lambda self: self.leases)
-    @rule(pick=picks, failed=st.booleans())
-    def release(self, pick: int, failed: bool) -> None:
+    @rule(pick=picks, failed=st.booleans(), shared=st.booleans())
+    def release(self, pick: int, failed: bool, shared: bool) -> None:
         lease, _ = self.lease(pick)
-        held = self.run(self.broker.release(lease, failed, "it broke"))
-        assert held is self.model.release(lease.ref, lease.epoch, failed, "it broke")
+        held = self.run(self.broker.release(lease, failed, "it broke", shared=shared))
+        assert held is self.model.release(lease.ref, lease.epoch, failed, "it broke", shared)
         state = self.model.requests[lease.ref].state
         self.count[f"release: {state if held is Held.YES else held.value}"] += 1
 

@@ -271,14 +271,14 @@ class Model:
         self._end(request, outcome, "by the worker", usage)
         return Held.YES
 
-    def release(self, ref: RequestRef, epoch: int, failed: bool, detail: str) -> Held:
+    def release(self, ref: RequestRef, epoch: int, failed: bool, detail: str, shared: bool) -> Held:
         request = self.requests[ref]
         if request.state == "waiting" and request.epoch == epoch:
             return Held.YES
         held = self.hold(ref, epoch)
         if held is Held.YES:
             request.note(self.now, TransitionKind.RELEASE, request.worker, epoch, int(failed), detail)
-            self._give_back(request, failed, detail)
+            self._give_back(request, failed, shared, detail)
         return held
 
     def reclaim(self, pool: str) -> list[Reclaimed]:
@@ -290,7 +290,7 @@ class Model:
             self.told[request.worker].append((request.epoch, request.ref))
             worker, epoch = request.worker, request.epoch
             request.note(self.now, TransitionKind.RECLAIM, worker, epoch, 1, "the lease ran out")
-            self._give_back(request, True, "the lease ran out")
+            self._give_back(request, True, True, "the lease ran out")
             reclaimed.append(Reclaimed(request.ref, worker, epoch, request.outcome))
         return reclaimed
 
@@ -447,9 +447,10 @@ class Model:
             rate.per_s, rate.used_per_s, rate.measured_ms = measured, measured_used, self.now
         rate.window_ms, rate.window_tokens, rate.window_used, rate.window_ends = self.now, 0, 0, 0
 
-    def _give_back(self, request: Request, failed: bool, detail: str) -> None:
+    def _give_back(self, request: Request, failed: bool, shared: bool, detail: str) -> None:
         if failed:
-            request.failures = 1 if len(request.chunks) > request.claimed_length else request.failures + 1
+            got_on = len(request.chunks) > request.claimed_length
+            request.failures = 1 if shared and got_on else request.failures + 1
         if not request.submission.migratable and request.chunks:
             self._end(request, Outcome.NOT_MIGRATABLE, detail)
         elif request.overdue(self.now):

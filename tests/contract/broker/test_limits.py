@@ -248,10 +248,9 @@ async def test_what_the_service_did_not_finish_costs_nothing(still: Still) -> No
     """Its tokens are counted all the same: in the bucket, and in the usage."""
     accounts = own(tokens_per_minute=100)
     await submit(still.broker, "poison", *accounts)
-    for attempt in range(5):
+    for attempt in range(3):
         claim = await claim_one(still.broker)
-        if attempt < 3:
-            await still.broker.append(claim.lease, attempt, b"%d|" % attempt, 2, 11)
+        await still.broker.append(claim.lease, attempt, b"%d|" % attempt, 2, 11)
         await still.broker.release(claim.lease, failed=True)
     assert await state(still.broker, tokens_per_minute=100) == AccountState(0, 17, 0, 0, 0, 0, 0, 0)
     await submit(still.broker, "fixed", *accounts, migratable=False)
