@@ -244,7 +244,7 @@ MUTATIONS = (
     Mutation(
         "draining workers hand nothing back",
         "workers/worker.py",
-        r"await asyncio\.gather\(\*\(serving\.run\.release\(failed=failed\)[^\n]*\n",
+        r"await asyncio\.gather\(\*\(serving\.run\.release\(failed=failed,[^\n]*\n",
         "\n",
         "tests/chaos/test_drain.py -k rolling",
     ),

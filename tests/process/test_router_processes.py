@@ -66,8 +66,8 @@ async def test_streams_survive_the_death_of_each_and_it_is_started_anew(several:
     clients = [bitlane.AsyncClient(target, api_key=ACME, timeout=60) for _ in range(8)]
     try:
         streams = [c.stream(f"shared {n}", model="smollm2", max_tokens=60) for n, c in enumerate(clients)]
-        replies = [asyncio.ensure_future(stream.result()) for stream in streams]
         await asyncio.gather(*(stream.accepted() for stream in streams))
+        replies = [asyncio.ensure_future(stream.result()) for stream in streams]
         os.kill(min(first), signal.SIGKILL)
         for n, reply in enumerate(replies):
             assert (await reply).token_ids == expected_tokens(f"shared {n}", 60)
