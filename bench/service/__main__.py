@@ -7,18 +7,16 @@ case and the budgets; fails on no figure.
 """
 
 import argparse
-import itertools
-import json
-import platform
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
-from bench.service import budgets
-from bench.service.cases import CASES, Case
-from bench.service.measure import Round, RoundFailed, measure
-from bench.service.report import as_json, table
-from bench.service.variants import Variant, variants
+from bench.results import save
+from bench.service.budgets import budgets, table
+from bench.service.cases import CASES
+from bench.service.measure import RoundFailed, run
+from bench.service.report import as_json, tables
+from bench.service.variants import variants
 
 
 def main() -> int:
@@ -30,42 +28,23 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1, help="bitlane once more with so many routers on one port")
     arguments = parser.parse_args()
     chosen = [case for case in CASES if not arguments.case or case.name in arguments.case]
-    results: dict[str, dict[str, list[Round]]] = {}
     try:
-        for token_ms, cases in itertools.groupby(sorted(chosen, key=lambda case: case.token_ms), lambda c: c.token_ms):
-            with variants(token_ms, not arguments.plain, arguments.processes) as started:
-                for case in cases:
-                    results[case.name] = _run(case, started, arguments.rounds)
+        results = run(
+            chosen,
+            arguments.rounds,
+            lambda token_ms: variants(token_ms, not arguments.plain, arguments.processes),
+        )
     except RoundFailed as failed:
         print(f"bench.service: {failed}", file=sys.stderr)
         return 1
-    by_name = {case.name: case for case in CASES}
-    print("\n\n".join(table(by_name[name], rounds) for name, rounds in results.items()), end="\n\n")
-    found = budgets.budgets(results)
-    print(budgets.table(found))
-    if arguments.json:
-        figures = {
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "rounds": arguments.rounds,
-            "cases": {name: as_json(by_name[name], rounds) for name, rounds in results.items()},
-            "budgets": [asdict(budget) for budget in found],
-        }
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    print(tables(CASES, results), end="\n\n")
+    found = budgets(results)
+    print(table(found))
+    save(
+        arguments.json,
+        {"rounds": arguments.rounds, "cases": as_json(CASES, results), "budgets": [asdict(budget) for budget in found]},
+    )
     return 0
-
-
-def _run(case: Case, started: list[Variant], rounds: int) -> dict[str, list[Round]]:
-    found: dict[str, list[Round]] = {variant.name: [] for variant in started}
-    warm_up = replace(case, requests=max(case.at_once, case.requests // 10))
-    for variant in started:
-        measure(variant, warm_up.work(variant.target, "warm-up"))
-    for number in range(rounds):
-        print(f"{case.name}: round {number + 1} of {rounds}", file=sys.stderr)
-        for variant in started[number % len(started) :] + started[: number % len(started)]:
-            found[variant.name].append(measure(variant, case.work(variant.target, str(number))))
-    return found
 
 
 if __name__ == "__main__":

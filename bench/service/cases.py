@@ -22,12 +22,12 @@ class Case:
     stream: bool = True
     cancel: bool = False
 
-    def work(self, target: str, tag: str) -> Work:
-        """The load of one round."""
+    def work(self, target: str, tag: str, share: float = 1.0) -> Work:
+        """The load of one round, or a share of it."""
         return Work(
             target=target,
-            requests=self.requests,
-            at_once=self.at_once,
+            requests=max(1, round(self.requests * share)),
+            at_once=max(1, round(self.at_once * share)),
             tokens=self.tokens,
             prompt_bytes=self.prompt_bytes,
             stream=self.stream,

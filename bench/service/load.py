@@ -44,7 +44,10 @@ class Work:
 
 @dataclass(slots=True)
 class Seen:
-    """Times are in seconds, from the call on; one entry for each request that was answered."""
+    """Times are in seconds, from the call on; one entry for each request that was answered.
+
+    Tokens are counted as words: not every engine tells ids, and all engines here send a word a token.
+    """
 
     first_s: list[float] = field(default_factory=list[float])
     whole_s: list[float] = field(default_factory=list[float])
@@ -53,6 +56,12 @@ class Seen:
     wrong: dict[str, int] = field(default_factory=dict[str, int])
     seconds: float = 0.0
     cpu_s: float = 0.0  # of the client
+
+
+def prompt_of(work: Work, number: int) -> str:
+    """Of one request: no two of a round are alike."""
+    prompt = f"{work.tag} {number} Hello there, how is the weather? "
+    return prompt + "and so it went on " * ((work.prompt_bytes - len(prompt)) // 18)
 
 
 async def run(work: Work) -> Seen:
@@ -83,14 +92,14 @@ async def run(work: Work) -> Seen:
 
 
 async def _one(stub: "Stub", work: Work, number: int, seen: Seen) -> None:
-    prompt = f"{work.tag} {number} Hello there, how is the weather? "
-    prompt += "and so it went on " * ((work.prompt_bytes - len(prompt)) // 18)
-    request = pb.GenerateRequest(model="smollm2", prompt=prompt, sampling=pb.SamplingParams(max_tokens=work.tokens))
+    request = pb.GenerateRequest(
+        model="smollm2", prompt=prompt_of(work, number), sampling=pb.SamplingParams(max_tokens=work.tokens)
+    )
     began = time.perf_counter()
     if not work.stream:
         reply = await stub.Complete(pb.CompleteRequest(request=request), metadata=_METADATA)
         seen.first_s.append(time.perf_counter() - began)
-        seen.tokens += len(reply.token_ids)
+        seen.tokens += len(reply.text.split())
     else:
         first = True
         call = stub.Generate(request, metadata=_METADATA)
@@ -101,7 +110,7 @@ async def _one(stub: "Stub", work: Work, number: int, seen: Seen) -> None:
                 seen.first_s.append(time.perf_counter() - began)
                 first = False
             seen.messages += 1
-            seen.tokens += len(event.delta.token_ids)
+            seen.tokens += len(event.delta.text.split())
             if work.cancel:
                 call.cancel()
                 break

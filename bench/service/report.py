@@ -56,6 +56,8 @@ def _tokens(one: Round) -> int:
 
 STREAMS_A_SECOND = Column("requests/s", lambda r: r.requests / r.seen.seconds, 0)
 TOKENS_A_SECOND = Column("tokens/s", lambda r: r.seen.tokens / r.seen.seconds, 0)
+PER_CORE = Column("requests/s a proxy core", lambda r: r.requests / r.cpu_s["proxy"] if "proxy" in r.cpu_s else None, 0)
+MESSAGES = Column("messages a request", lambda r: r.seen.messages / r.requests if r.seen.messages else None, 1)
 FIRST_P50 = Column("first token p50, ms", lambda r: 1e3 * quantile(r.seen.first_s, 0.5))
 FIRST_P99 = Column("p99, ms", lambda r: 1e3 * quantile(r.seen.first_s, 0.99))
 CPU_REQUEST = Column("proxy CPU a request, ms", _cpu("proxy", 1e-3, _requests))
@@ -63,9 +65,10 @@ CPU_TOKEN = Column("proxy CPU a token, us", _cpu("proxy", 1e-6, _tokens), 1)
 REDIS_REQUEST = Column("Redis CPU a request, ms", _cpu("redis", 1e-3, _requests))
 MODEL_REQUEST = Column("worker CPU a request, ms", _cpu("model", 1e-3, _requests))
 CLIENT_REQUEST = Column("client CPU a request, ms", lambda r: 1e3 * r.seen.cpu_s / max(1, r.requests))
+MEMORY = Column("proxy memory, MiB", lambda r: r.memory_mib.get("proxy"), 0)
 COLUMNS = (
-    *(STREAMS_A_SECOND, TOKENS_A_SECOND, FIRST_P50, FIRST_P99),
-    *(CPU_REQUEST, CPU_TOKEN, REDIS_REQUEST, MODEL_REQUEST, CLIENT_REQUEST),
+    *(STREAMS_A_SECOND, TOKENS_A_SECOND, PER_CORE, FIRST_P50, FIRST_P99),
+    *(CPU_REQUEST, CPU_TOKEN, REDIS_REQUEST, MODEL_REQUEST, CLIENT_REQUEST, MESSAGES, MEMORY),
 )
 
 
@@ -86,22 +89,32 @@ def added_ms(rounds: Rounds, q: float, variant: str) -> Figure:
     return Figure.of([1e3 * (quantile(a.seen.first_s, q) - quantile(b.seen.first_s, q)) for a, b in pairs])
 
 
-def table(case: Case, rounds: Rounds) -> str:
+def table(name: str, says: str, rounds: Rounds) -> str:
     """One case: a line for each variant."""
-    lines = [f"### {case.name}: {case.says}", "", "| | " + " | ".join(column.name for column in COLUMNS) + " |"]
+    lines = [f"### {name}: {says}", "", "| | " + " | ".join(column.name for column in COLUMNS) + " |"]
     lines.append("| --- |" + " --- |" * len(COLUMNS))
-    for name, own in rounds.items():
+    for variant, own in rounds.items():
         cells = ["-" if (one := figure(own, c)) is None else one.text(c.digits) for c in COLUMNS]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def as_json(case: Case, rounds: Rounds) -> Mapping[str, object]:
-    """The figures of one case, and those of each round."""
+def tables(cases: Sequence[Case], results: Mapping[str, Rounds]) -> str:
+    """One after the other."""
+    says = {case.name: case.says for case in cases}
+    return "\n\n".join(table(name, says[name], rounds) for name, rounds in results.items())
+
+
+def as_json(cases: Sequence[Case], results: Mapping[str, Rounds]) -> Mapping[str, object]:
+    """The figures of each round, by case, variant and column."""
+    says = {case.name: case.says for case in cases}
     return {
         name: {
-            "columns": {c.name: [c.of(r) for r in own] for c in COLUMNS},
-            "cpu_s": [r.cpu_s for r in own],
+            "says": says[name],
+            "variants": {
+                variant: {"columns": {c.name: [c.of(r) for r in own] for c in COLUMNS}, "cpu_s": [r.cpu_s for r in own]}
+                for variant, own in rounds.items()
+            },
         }
-        for name, own in rounds.items()
-    } | {"says": case.says}
+        for name, rounds in results.items()
+    }
