@@ -117,3 +117,14 @@ bench: $(VENV)/.dev  ## The whole service against a plain proxy; policy, classif
 	$(BIN)/python -m bench.telemetry
 	$(BIN)/python -m bench.router_telemetry
 	$(BIN)/python -m bench.reference_engine
+
+PEERS := litellm smg sglang-router
+.venv-peers-%/.installed: requirements/peer-%.txt
+	@echo "==> setting up .venv-peers-$* (once)"
+	@test -x .venv-peers-$*/bin/python || $(PYTHON) -m venv .venv-peers-$*
+	.venv-peers-$*/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r $<
+	@touch $@
+
+.PHONY: bench-peers
+bench-peers: $(VENV)/.dev $(PEERS:%=.venv-peers-%/.installed)  ## bitlane beside LiteLLM, smg and sglang-router (15 minutes, 1 GB of packages)
+	$(BIN)/python -m bench.peers --json bench/results/peers.json

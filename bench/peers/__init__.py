@@ -1,0 +1,1 @@
+"""bitlane beside other routers, all before one and the same model server."""
