@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Callers of one connection: few, so that several routers behind one port all get some.
 _PER_CONNECTION = 8
-_METADATA = (("authorization", "Bearer bl_bench"),)
+METADATA = (("authorization", "Bearer bl_bench"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class Work:
     prompt_bytes: int = 40
     stream: bool = True
     cancel: bool = False  # leave after the first token
+    leave: bool = False  # leave as soon as it is admitted
+    tenants: int = 1  # more than one: request i comes with the key of tenant i % tenants
     tag: str = ""  # makes the prompts of a round its own
 
 
@@ -95,15 +97,21 @@ async def _one(stub: "Stub", work: Work, number: int, seen: Seen) -> None:
     request = pb.GenerateRequest(
         model="smollm2", prompt=prompt_of(work, number), sampling=pb.SamplingParams(max_tokens=work.tokens)
     )
+    metadata = METADATA
+    if work.tenants > 1:
+        metadata = (("authorization", f"Bearer bl_bench-{number % work.tenants}"),)
     began = time.perf_counter()
     if not work.stream:
-        reply = await stub.Complete(pb.CompleteRequest(request=request), metadata=_METADATA)
+        reply = await stub.Complete(pb.CompleteRequest(request=request), metadata=metadata)
         seen.first_s.append(time.perf_counter() - began)
         seen.tokens += len(reply.text.split())
     else:
         first = True
-        call = stub.Generate(request, metadata=_METADATA)
+        call = stub.Generate(request, metadata=metadata)
         async for event in call:
+            if work.leave:
+                call.cancel()
+                break
             if not event.HasField("delta"):
                 continue
             if first:
@@ -114,7 +122,7 @@ async def _one(stub: "Stub", work: Work, number: int, seen: Seen) -> None:
             if work.cancel:
                 call.cancel()
                 break
-        if not work.cancel and await call.code() is not grpc.StatusCode.OK:
+        if not (work.cancel or work.leave) and await call.code() is not grpc.StatusCode.OK:
             raise AssertionError("a stream ended by itself, and not well")
     seen.whole_s.append(time.perf_counter() - began)
 

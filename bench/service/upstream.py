@@ -18,6 +18,9 @@ from grpc import aio
 from bitlane.v1 import inference_pb2 as pb
 from workers.engines.scripted import scripted_text, scripted_token
 
+# A stream whose prompt holds this text stops after so many tokens, and stays: as `hang_on` of the `scripted` engine.
+HELD, HELD_TOKENS = "hold this", 3
+
 
 class Upstream:
     """Answers at once, whoever asks."""
@@ -30,6 +33,8 @@ class Upstream:
         for i in range(request.sampling.max_tokens):
             if i:
                 await asyncio.sleep(self._gap_s)
+            if i == HELD_TOKENS and HELD in request.prompt:
+                await asyncio.Event().wait()
             delta = pb.Delta(index=i, next_index=i + 1, text=scripted_text(request.prompt, i))
             delta.token_ids.append(scripted_token(request.prompt, i))
             yield pb.GenerateEvent(delta=delta)
