@@ -1,26 +1,31 @@
 """What the broker's scripts cost the server: `python -m bench.broker [--json OUT]`. Microseconds of its CPU per call.
 
-Two queues on one server: 10 tenants with 100 requests waiting, and 1,000 tenants with 100,000. Their rounds are
-interleaved, so that what else the machine does falls on both alike; the CPU is that of the server's main thread, from
+Four queues on one server: 10 and 1,000 tenants, each with 1,000 and 100,000 requests waiting. Their rounds are
+interleaved, so that what else the machine does falls on all alike; the CPU is that of the server's main thread, from
 /proc, over a batch of calls of one kind. In a round as many requests end as enter, so that the queues stay as they are.
-Nothing fails on a time. Wanted: submit and claim of the large queue within twice the small one's.
+Nothing fails on a time. Wanted: submit and claim of the largest queue within twice the smallest one's.
 """
 
 import argparse
 import asyncio
-import json
-import statistics
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.results import save
+from bench.service.report import Figure
 from broker import Broker, BrokerOptions
 from broker.types import Account, Claim, Limits, Outcome, Price, Priority, RequestRef, Submission, Usage
 from deploy.local.server import LocalServer
 
-SETTINGS = {"10 tenants, 100 waiting": (10, 100), "1,000 tenants, 100,000 waiting": (1_000, 100_000)}
+SETTINGS = {
+    f"{tenants:,} tenants, {waiting:,} waiting": (tenants, waiting)
+    for tenants in (10, 1_000)
+    for waiting in (1_000, 100_000)
+}
 CALLS = ("submit", "claim", "append", "finish")
 _ROUNDS = 20
+_WARM_UP = 2  # of them, not counted
 _BATCH = 400  # calls of one kind in a round
 _LIMITS = Limits(10**6, 10**9, 10**6, 10**6, 10**15, 10**15)
 # A tenant, one of its keys, and both for one model: the most that a router sends.
@@ -82,7 +87,7 @@ class Queue:
 
     def _submission(self, number: int) -> Submission:
         return Submission(
-            ref=RequestRef(f"tenant-{number % self.tenants}", f"{self.tenants}-{number}"),
+            ref=RequestRef(f"tenant-{number % self.tenants}", f"{self.tenants}-{self.waiting}-{number}"),
             pool=self.pool,
             digest="digest",
             job=_JOB,
@@ -108,23 +113,24 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures there too")
     out: Path | None = parser.parse_args().json
     figures = asyncio.run(_measure())
-    (few, many) = SETTINGS
-    print(f"{'server CPU, us a call':12} {few:>26} {many:>32} {'ratio':>6}")
+    print("| server CPU, us a call | " + " | ".join(SETTINGS) + " | last to first |")
+    print("| --- |" + " --- |" * (len(SETTINGS) + 1))
     for name in CALLS:
-        print(f"{name:21} {figures[few][name]:26.1f} {figures[many][name]:32.1f} {_ratio(figures, name):6.2f}")
-    if out is not None:
-        out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        cells = [Figure.of(figures[setting][name]) for setting in SETTINGS]
+        texts = [cell.text(1) for cell in cells]
+        print(f"| {name} | " + " | ".join(texts) + f" | {cells[-1].median / cells[0].median:.2f} x |")
+    save(out, {"rounds": _ROUNDS, "settings": figures})
 
 
-async def _measure() -> dict[str, dict[str, float]]:
-    """Medians over the rounds, in microseconds a call."""
+async def _measure() -> dict[str, dict[str, list[float]]]:
+    """By setting and call, a figure a round, in microseconds a call. The first rounds warm up."""
     with LocalServer() as server:
         # What has ended leaves soon, so that the small queue's server holds as much as the large one's.
         options = BrokerOptions(url=server.url, timeout_s=30, lease_ms=600_000, resume_window_ms=1_000)
         async with Broker(options) as broker:
             queues = {
-                name: Queue(broker, f"m/pool{tenants}", tenants, waiting)
-                for name, (tenants, waiting) in SETTINGS.items()
+                name: Queue(broker, f"m/pool{number}", tenants, waiting)
+                for number, (name, (tenants, waiting)) in enumerate(SETTINGS.items())
             }
             for queue in queues.values():
                 await queue.fill()
@@ -132,14 +138,9 @@ async def _measure() -> dict[str, dict[str, float]]:
                 for queue in queues.values():
                     await queue.round(server)
     return {
-        name: {call: 1e6 * statistics.median(queue.seconds[call][2:]) / _BATCH for call in CALLS}
+        name: {call: [1e6 * seconds / _BATCH for seconds in queue.seconds[call][_WARM_UP:]] for call in CALLS}
         for name, queue in queues.items()
     }
-
-
-def _ratio(figures: dict[str, dict[str, float]], name: str) -> float:
-    few, many = (figures[setting][name] for setting in SETTINGS)
-    return many / few
 
 
 def cpu_seconds(pid: int) -> float:

@@ -5,13 +5,13 @@ the machine does shows in the p99.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from bench.results import save
 from classifier.evaluate import percentile
 from classifier.model import load
 from precision.decision import Features, PoolView, TaskSource
@@ -62,8 +62,7 @@ def main() -> None:
     print(f"{'milliseconds':24} {'p50':>8} {'p99':>8}  budget")
     for figure in figures:
         print(f"{figure.label:24} {figure.p50:8.3f} {figure.p99:8.3f}  {figure.budget}")
-    if out is not None:
-        out.write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n", encoding="utf-8")
+    save(out, {"figures": [asdict(figure) for figure in figures]})
 
 
 def _measure(label: str, calls: Sequence[Callable[[], object]], budget: str) -> Figure:

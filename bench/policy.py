@@ -1,13 +1,16 @@
-"""What a decision costs: `python -m bench.policy`. Microseconds on one core, with a policy of twenty rules.
+"""What a decision costs: `python -m bench.policy [--json OUT]`. Microseconds on one core, with twenty rules.
 
 Prints the median of several rounds with their spread, for requests that match no rule and one. Fails nothing: times on
 a shared machine say little alone.
 """
 
-import statistics
+import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+from bench.results import save
+from bench.service.report import Figure
 from precision.decision import Features, GateState, PoolView, TaskSource
 from precision.policy import Gates, Policy, Pools, decide, explain
 from precision.policy.document import read_policy
@@ -53,25 +56,34 @@ _CASES = {
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.policy", description=__doc__)
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures there too")
+    out: Path | None = parser.parse_args().json
     policy = read_policy(_DOCUMENT, "bench")
     print(f"{'microseconds, median (spread) of ' + str(_ROUNDS) + ' rounds':44} {'decide':>16} {'explain':>16}")
+    figures: dict[str, dict[str, list[float]]] = {}
     for name, features in _CASES.items():
-        cells = [_measure(function, features, policy) for function in (decide, explain)]
+        figures[name] = {call.__name__: _measure(call, features, policy) for call in (decide, explain)}
+        cells = [Figure.of(rounds).text(1) for rounds in figures[name].values()]
         print(f"{name:44} {cells[0]:>16} {cells[1]:>16}")
     began = time.perf_counter()
     for _ in range(50):
         read_policy(_DOCUMENT, "bench")
     print(f"\nreading and checking the document of {len(_DOCUMENT)} bytes: {(time.perf_counter() - began) * 20:.1f} ms")
+    save(out, {"rounds": _ROUNDS, "us": figures})
 
 
-def _measure(function: Callable[[Features, Policy, Gates, Pools], object], features: Features, policy: Policy) -> str:
+def _measure(
+    function: Callable[[Features, Policy, Gates, Pools], object], features: Features, policy: Policy
+) -> list[float]:
+    """Microseconds a call, of each round."""
     rounds: list[float] = []
     for _ in range(_ROUNDS):
         began = time.process_time()
         for _ in range(_CALLS):
             function(features, policy, _GATES, _POOLS)
         rounds.append((time.process_time() - began) / _CALLS * 1e6)
-    return f"{statistics.median(rounds):.1f} ({min(rounds):.1f}-{max(rounds):.1f})"
+    return rounds
 
 
 if __name__ == "__main__":
