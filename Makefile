@@ -108,15 +108,17 @@ DATA ?= ../shared/taskdata
 train-classifier: .venv-train/.train  ## Train the task classifier on DATA/train.jsonl, leaving sources out first (5 minutes)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv-train/bin/python -m tools.classifier_training --data $(DATA)
 
-bench: $(VENV)/.dev  ## The whole service against a plain proxy; policy, classifier, broker, telemetry, engine alone (20 minutes)
-	$(BIN)/python -m bench.service --processes 2 --json bench/results/service.json
-	$(BIN)/python -m bench.policy
-	$(BIN)/python -m bench.classifier
-	$(BIN)/python -m bench.broker
+# What is measured alone leaves a file of its own name in RESULTS, and the last line makes a page of all.
+RESULTS := bench/results
+bench: $(VENV)/.dev  ## The whole service against a plain proxy, growth, cold start; each part alone (30 minutes)
+	$(BIN)/python -m bench.service --processes 2 --json $(RESULTS)/service.json
+	$(BIN)/python -m bench.growth --json $(RESULTS)/growth.json
+	for part in cold_start broker policy classifier; do $(BIN)/python -m bench.$$part --json $(RESULTS)/$$part.json || exit 1; done
 	$(BIN)/python -m bench.isolation
 	$(BIN)/python -m bench.telemetry
 	$(BIN)/python -m bench.router_telemetry
 	$(BIN)/python -m bench.reference_engine
+	$(BIN)/python -m bench.report
 
 PEERS := litellm smg sglang-router
 .venv-peers-%/.installed: requirements/peer-%.txt
@@ -127,4 +129,5 @@ PEERS := litellm smg sglang-router
 
 .PHONY: bench-peers
 bench-peers: $(VENV)/.dev $(PEERS:%=.venv-peers-%/.installed)  ## bitlane beside LiteLLM, smg and sglang-router (15 minutes, 1 GB of packages)
-	$(BIN)/python -m bench.peers --json bench/results/peers.json
+	$(BIN)/python -m bench.peers --json $(RESULTS)/peers.json
+	$(BIN)/python -m bench.report

@@ -113,13 +113,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures there too")
     out: Path | None = parser.parse_args().json
     figures = asyncio.run(_measure())
-    print("| server CPU, us a call | " + " | ".join(SETTINGS) + " | last to first |")
-    print("| --- |" + " --- |" * (len(SETTINGS) + 1))
+    lines = [
+        "| server CPU, us a call | " + " | ".join(SETTINGS) + " | last to first |",
+        "| --- |" + " --- |" * (len(SETTINGS) + 1),
+    ]
     for name in CALLS:
         cells = [Figure.of(figures[setting][name]) for setting in SETTINGS]
         texts = [cell.text(1) for cell in cells]
-        print(f"| {name} | " + " | ".join(texts) + f" | {cells[-1].median / cells[0].median:.2f} x |")
-    save(out, {"rounds": _ROUNDS, "settings": figures})
+        lines.append(f"| {name} | " + " | ".join(texts) + f" | {cells[-1].median / cells[0].median:.2f} x |")
+    markdown = "\n".join(lines)
+    print(markdown)
+    save(out, {"rounds": _ROUNDS, "settings": figures, "markdown": markdown})
 
 
 async def _measure() -> dict[str, dict[str, list[float]]]:

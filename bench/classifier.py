@@ -59,10 +59,11 @@ def main() -> None:
         _measure("classify, 100 KB", [partial(classify, _sized(text, 100_000)) for text in _LONG], "10"),
         _measure("decide, default policy", [_decision()], "0.02"),
     ]
-    print(f"{'milliseconds':24} {'p50':>8} {'p99':>8}  budget")
-    for figure in figures:
-        print(f"{figure.label:24} {figure.p50:8.3f} {figure.p99:8.3f}  {figure.budget}")
-    save(out, {"figures": [asdict(figure) for figure in figures]})
+    lines = ["| milliseconds | p50 | p99 | budget |", "| --- | --- | --- | --- |"]
+    lines += [f"| {figure.label} | {figure.p50:.3f} | {figure.p99:.3f} | {figure.budget} |" for figure in figures]
+    markdown = "\n".join(lines)
+    print(markdown)
+    save(out, {"figures": [asdict(figure) for figure in figures], "markdown": markdown})
 
 
 def _measure(label: str, calls: Sequence[Callable[[], object]], budget: str) -> Figure:

@@ -36,10 +36,12 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()
     found = _measure(arguments.rounds)
-    print("| | " + " | ".join(_COLUMNS) + " |\n| --- |" + " --- |" * len(_COLUMNS))
+    lines = ["| | " + " | ".join(_COLUMNS) + " |", "| --- |" + " --- |" * len(_COLUMNS)]
     for name, columns in found.items():
-        print(f"| {name} | " + " | ".join(Figure.of(columns[column]).text() for column in _COLUMNS) + " |")
-    save(arguments.json, {"rounds": arguments.rounds, "variants": found})
+        lines.append(f"| {name} | " + " | ".join(Figure.of(columns[column]).text() for column in _COLUMNS) + " |")
+    markdown = "\n".join(lines)
+    print(markdown)
+    save(arguments.json, {"rounds": arguments.rounds, "variants": found, "markdown": markdown})
     return 0
 
 

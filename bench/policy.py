@@ -60,17 +60,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures there too")
     out: Path | None = parser.parse_args().json
     policy = read_policy(_DOCUMENT, "bench")
-    print(f"{'microseconds, median (spread) of ' + str(_ROUNDS) + ' rounds':44} {'decide':>16} {'explain':>16}")
+    lines = [f"| us, median (spread) of {_ROUNDS} rounds | decide | explain |", "| --- | --- | --- |"]
     figures: dict[str, dict[str, list[float]]] = {}
     for name, features in _CASES.items():
         figures[name] = {call.__name__: _measure(call, features, policy) for call in (decide, explain)}
         cells = [Figure.of(rounds).text(1) for rounds in figures[name].values()]
-        print(f"{name:44} {cells[0]:>16} {cells[1]:>16}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    markdown = "\n".join(lines)
+    print(markdown)
     began = time.perf_counter()
     for _ in range(50):
         read_policy(_DOCUMENT, "bench")
     print(f"\nreading and checking the document of {len(_DOCUMENT)} bytes: {(time.perf_counter() - began) * 20:.1f} ms")
-    save(out, {"rounds": _ROUNDS, "us": figures})
+    save(out, {"rounds": _ROUNDS, "us": figures, "markdown": markdown})
 
 
 def _measure(

@@ -1,4 +1,4 @@
-"""Line charts on logarithmic axes, as SVG: enough for the plots in docs/, and nothing to install."""
+"""Charts on logarithmic axes, as SVG: lines, and dots with their spread. Enough for docs/, and nothing to install."""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape
 _WIDTH, _HEIGHT = 760, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 210, 46, 52
 _FONT = 'font-family="sans-serif" font-size="12" fill="#222"'
+_DOTS_WIDTH, _DOTS_TOP, _DOTS_LINE = 900, 66, 26
 _COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#8e5aa8", "#b8860b", "#555555")
 
 
@@ -69,6 +70,61 @@ def chart(title: str, x: Axis, y: Axis, lines: Sequence[Line]) -> str:
         mark = f'<line x1="{right + 14}" y1="{key - 4}" x2="{right + 38}" y2="{key - 4}" stroke="{colour}" '
         parts += [path, f'{mark}stroke-width="2"{dashes}/>', _text(right + 44, key, line.name)]
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a dot chart: (median, least, most) in each column, None where there is nothing to show."""
+
+    name: str
+    dots: Sequence[tuple[float, float, float] | None]
+    colour: int = 0
+
+
+def axis_over(title: str, values: Sequence[float]) -> Axis:
+    """From the power of ten below the least to the one above the most, which need not be different."""
+    least, most = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    return Axis(title, 10.0**least, 10.0 ** max(most, least + 1))
+
+
+def dot_chart(title: str, columns: Sequence[Axis], rows: Sequence[Row]) -> str:
+    """The whole file: a line for each thing compared, a panel for each quantity."""
+    names = 212
+    panel = (_DOTS_WIDTH - names) / len(columns)
+    bottom = _DOTS_TOP + len(rows) * _DOTS_LINE
+    height = bottom + 40
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_DOTS_WIDTH} {height}" {_FONT}>',
+        f'<rect width="{_DOTS_WIDTH}" height="{height}" fill="#fff"/>',
+        _text(16, 24, title, size=15, weight="bold"),
+    ]
+    for number, row in enumerate(rows):
+        y = _DOTS_TOP + (number + 0.5) * _DOTS_LINE
+        parts += [_text(16, y + 4, row.name), _rule(names, y, _DOTS_WIDTH - 16, y)]
+    for number, column in enumerate(columns):
+        left = names + number * panel + 14
+        width = panel - 64  # room for the value beside the last dot
+        parts.append(_text(left, _DOTS_TOP - 12, column.title, weight="bold"))
+        for tick in column.ticks:
+            at = left + column.share(tick) * width
+            parts += [_rule(at, _DOTS_TOP, at, bottom), _text(at, bottom + 18, _number(tick), anchor="middle")]
+        for line, row in enumerate(rows):
+            if (dot := row.dots[number]) is not None:
+                y = _DOTS_TOP + (line + 0.5) * _DOTS_LINE
+                at, least, most = (left + column.share(value) * width for value in dot)
+                colour = _COLOURS[row.colour % len(_COLOURS)]
+                spread = f'<line x1="{least:.1f}" y1="{y}" x2="{most:.1f}" y2="{y}" stroke="{colour}"'
+                parts += [
+                    f'{spread} stroke-width="3" stroke-opacity="0.4"/>',
+                    f'<circle cx="{at:.1f}" cy="{y}" r="4.5" fill="{colour}"/>',
+                    _text(max(at, most) + 9, y + 4, _short(dot[0])),
+                ]
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _short(value: float) -> str:
+    """With three digits that mean something."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start", size: int = 12, weight: str = "normal") -> str:

@@ -31,12 +31,14 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()
     found = {what: _BY[what](arguments.rounds) for what in arguments.by or _BY}
-    print("\n\n".join(table(curves) for curves in found.values()))
+    markdown = "\n\n".join(table(curves) for curves in found.values())
+    print(markdown)
     save(
         arguments.json,
         {
             "rounds": arguments.rounds,
             "curves": {what: [asdict(curve) for curve in curves] for what, curves in found.items()},
+            "markdown": markdown,
         },
     )
     return 0

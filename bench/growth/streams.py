@@ -16,7 +16,7 @@ from bench.service.variants import BITLANE, FLOOR, Variant, of_stack
 from deploy.local.stack import Stack
 
 OPEN = (0, 250, 500, 1_000, 2_000)
-GROWS, MEMORY, COST = "open idle streams", "memory a stream, KiB", "router CPU a request, us"
+GROWS, MEMORY, COST = "idle streams", "memory a stream, KiB", "router CPU a request, us"
 
 
 def measure_streams(rounds: int, numbers: Sequence[int] = OPEN) -> list[Curve]:

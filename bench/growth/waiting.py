@@ -21,7 +21,7 @@ from broker.types import Account, Limits, Price, Priority, RequestRef, Submissio
 from deploy.local.stack import Stack
 
 WAITING = (10, 1_000, 100_000)
-GROWS = "requests that wait"
+GROWS = "waiting requests"
 ROUTER, REDIS = "router CPU to admit and let go, us", "Redis CPU to admit and let go, us"
 _POOL = "smollm2/fp8"
 _TENANTS = 1_000

@@ -42,9 +42,9 @@ def main() -> int:
     except (PeerFailed, RoundFailed) as failed:
         print(f"bench.peers: {failed}", file=sys.stderr)
         return 1
-    print(tables(CASES, results), end="\n\n")
     found = [budget for own in (BITLANE, BITLANE_HTTP) for budget in budgets(results, own)]
-    print(table(found))
+    markdown = f"{tables(CASES, results)}\n\n{table(found)}"
+    print(markdown)
     save(
         arguments.json,
         {
@@ -52,6 +52,7 @@ def main() -> int:
             "versions": {peer.name: peer.version() for peer in peers},
             "cases": as_json(CASES, results),
             "budgets": [asdict(budget) for budget in found],
+            "markdown": markdown,
         },
     )
     return 0

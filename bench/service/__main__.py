@@ -37,12 +37,17 @@ def main() -> int:
     except RoundFailed as failed:
         print(f"bench.service: {failed}", file=sys.stderr)
         return 1
-    print(tables(CASES, results), end="\n\n")
     found = budgets(results)
-    print(table(found))
+    markdown = f"{tables(CASES, results)}\n\n{table(found)}"
+    print(markdown)
     save(
         arguments.json,
-        {"rounds": arguments.rounds, "cases": as_json(CASES, results), "budgets": [asdict(budget) for budget in found]},
+        {
+            "rounds": arguments.rounds,
+            "cases": as_json(CASES, results),
+            "budgets": [asdict(budget) for budget in found],
+            "markdown": markdown,
+        },
     )
     return 0
 
