@@ -16,6 +16,7 @@ from bench.service.variants import BITLANE, FLOOR, Variant, of_stack
 from deploy.local.stack import Stack
 
 OPEN = (0, 250, 500, 1_000, 2_000)
+SERVER = "bare gRPC server"  # what answers behind the floor: the least that a stream takes in Python
 GROWS, MEMORY, COST = "idle streams", "memory a stream, KiB", "router CPU a request, us"
 
 
@@ -23,8 +24,8 @@ def measure_streams(rounds: int, numbers: Sequence[int] = OPEN) -> list[Curve]:
     """Memory is that of the first round: what has been freed once is used again, and shows no growth."""
     with ExitStack() as started:
         folder = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="bitlane-bench-")))
-        _, upstream = started.enter_context(parts.module("bench.service.upstream", [], folder))
-        arguments = ["--upstream", f"localhost:{upstream}"]
+        upstream, upstream_port = started.enter_context(parts.module("bench.service.upstream", [], folder))
+        arguments = ["--upstream", f"localhost:{upstream_port}"]
         floor, port = started.enter_context(parts.module("bench.service.floor", arguments, folder))
         stack = Stack(
             engine="scripted",
@@ -32,17 +33,18 @@ def measure_streams(rounds: int, numbers: Sequence[int] = OPEN) -> list[Curve]:
             config=parts.configuration(folder),
             telemetry=started.enter_context(parts.telemetry(True)),
         )
-        both = [
+        variants = [
+            Variant(SERVER, f"localhost:{upstream_port}", {"proxy": (upstream.pid,)}),
             Variant(FLOOR, f"localhost:{port}", {"proxy": (floor.pid,)}),
             *of_stack(started.enter_context(stack).start(), BITLANE),
         ]
         found = {
-            variant.name: (Curve(MEMORY, GROWS, variant.name), Curve(COST, GROWS, variant.name)) for variant in both
+            variant.name: (Curve(MEMORY, GROWS, variant.name), Curve(COST, GROWS, variant.name)) for variant in variants
         }
-        for variant in both:
+        for variant in variants:
             measure(variant, _probe(variant, "warm-up"))
         for number in range(rounds):
-            for variant in both[number % 2 :] + both[: number % 2]:
+            for variant in variants[number % 3 :] + variants[: number % 3]:
                 before = variant.memory_mib()["proxy"]
                 for streams in numbers:
                     with held(variant.target, streams):
