@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--streams", default="1,8,32,64")
     one.add_argument("--slots", type=int, default=64)
     one.add_argument("--repeats", type=int, default=5)
+    one.add_argument("--steady", type=int, default=1, help="so many rounds of longer replies that come one by one")
+    one.add_argument("--routers", type=int, default=1, help="router processes behind the one port")
+    one.add_argument("--clients", type=int, default=4, help="client processes; each stream has its own connection")
     one.add_argument("--cancels", type=int, default=5)
     one.add_argument("--out", type=Path, required=True)
     one.set_defaults(run=_speed)
@@ -76,27 +80,34 @@ def _speed(options: argparse.Namespace) -> int:
         },
     )
     length = {"max_model_len": 4096} if options.engine == "vllm" else {"context_length": 4096}
-    alone = speed.Alone(options.engine, options.model, length | options.args)
-    try:
+    pin: PrecisionName = options.precision
+    with ExitStack() as opened:
+        alone = speed.alone(options.engine, options.model, length | options.args)
+        opened.callback(alone.close)
         _say(f"{options.engine} alone is up after {alone.wait():.0f} s")
-        with GpuStack([pool]) as stack:
-            stack.start()
-            worker = stack.add_worker(options.precision)
-            _say(f"the worker is up after {stack.wait(worker):.0f} s")
-            streams = [int(n) for n in options.streams.split(",")]
-            found = asyncio.run(speed.measure(alone, stack, options.precision, streams, options.repeats))
-            print(speed.table(found), flush=True)
-            profile = asyncio.run(_profile(stack, options.precision))
-            name = f"{options.engine}-{options.precision}"
-            _write(options.out / f"speed-{name}.json", found | {"profile": profile})
-            speed.throughput_file(found, profile, options.out / f"throughput-{name}.json")
-            if options.cancels:
-                alone.close()
-                stopped = asyncio.run(cancel.measure(stack, options.precision, options.slots, options.cancels))
-                _say(f"cancel: {json.dumps(stopped)}")
-                _write(options.out / f"cancel-{name}.json", stopped)
-    finally:
-        alone.close()
+        stack = opened.enter_context(GpuStack([pool], routers=options.routers))
+        stack.start()
+        worker = stack.add_worker(pin)
+        _say(f"the worker is up after {stack.wait(worker):.0f} s")
+        through = speed.through(stack, pin, options.clients)
+        opened.callback(through.close)
+        through.wait()
+        streams = [int(n) for n in options.streams.split(",")]
+        ways = {"alone": alone, "through": through}
+        found = speed.measure(ways, stack, streams, options.repeats, options.steady)
+        print(speed.table(found), flush=True)
+        profile = asyncio.run(_profile(stack, pin))
+        name = f"{options.engine}-{pin}"
+        setting = {"routers": options.routers, "clients": options.clients, "args": options.args}
+        _write(options.out / f"speed-{name}.json", found | {"profile": profile, "setting": setting})
+        served = f"through the whole service, router processes: {options.routers}"
+        speed.throughput_file(found, profile, options.out / f"throughput-{name}-served.json", "through", served)
+        speed.throughput_file(found, profile, options.out / f"throughput-{name}.json", "alone", "the engine alone")
+        if options.cancels:
+            alone.close()
+            stopped = asyncio.run(cancel.measure(stack, pin, options.slots, options.cancels))
+            _say(f"cancel: {json.dumps(stopped)}")
+            _write(options.out / f"cancel-{name}.json", stopped)
     return 0
 
 

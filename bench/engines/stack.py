@@ -14,7 +14,7 @@ import bitlane
 from bitlane import AsyncClient
 from deploy.local.processes import Process
 from deploy.local.server import LocalServer
-from deploy.local.tenants import make_tenants
+from deploy.local.tenants import OPERATOR, make_tenants
 
 KEY = "bl_local_acme"
 MODEL = "measured"
@@ -33,11 +33,15 @@ class Pool:
 class GpuStack:
     """`with GpuStack(pools) as stack:` leaves nothing running. `add_worker` starts further ones."""
 
-    def __init__(self, pools: list[Pool], *, lease_ms: int = 3000, context_tokens: int = 4096) -> None:
+    def __init__(
+        self, pools: list[Pool], *, lease_ms: int = 3000, context_tokens: int = 4096, routers: int = 1
+    ) -> None:
+        """`routers`: processes behind the one port."""
         self.folder = Path(tempfile.mkdtemp(prefix="bitlane-gpu-"))
         self.pools = {pool.precision: pool for pool in pools}
         self._lease_ms = lease_ms
         self._context_tokens = context_tokens
+        self._routers = routers
         self.server = LocalServer(folder=self.folder / "server")
         self.workers: dict[str, list[Process]] = {pool.precision: [] for pool in pools}
         self.router: Process | None = None
@@ -58,7 +62,7 @@ class GpuStack:
         self.router = self._spawn(
             "router",
             "router",
-            ["--config", str(config), "--listen", "localhost:0", "--name", "router"],
+            ["--config", str(config), "--listen", "localhost:0", "--name", "router", "--processes", str(self._routers)],
             {"BITLANE_ROUTER_BROKER_URL": self.server.url},
         )
         self.target = f"localhost:{self.router.wait_for('router.ready', 60.0)['port']}"
@@ -84,6 +88,19 @@ class GpuStack:
 
     def client(self) -> AsyncClient:
         return bitlane.AsyncClient(self.target, api_key=KEY, timeout=300)
+
+    def operator(self) -> AsyncClient:
+        return bitlane.AsyncClient(self.target, api_key=OPERATOR, timeout=30)
+
+    def cpu_s(self) -> dict[str, float]:
+        """Seconds of CPU that the parts have used: routers with their children, workers without their engines'."""
+        routers = [self.router.pid, *children(self.router.pid)] if self.router else []
+        workers = [worker.pid for workers in self.workers.values() for worker in workers]
+        return {
+            "router": sum(map(cpu_s, routers)),
+            "worker": sum(map(cpu_s, workers)),
+            "server": cpu_s(self.server.pid),
+        }
 
     def stop(self) -> None:
         for process in self._processes():
@@ -127,6 +144,15 @@ def children(pid: int) -> list[int]:
             child = int(stat.parent.name)
             found += [child, *children(child)]
     return found
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of CPU that a process has used, those of its children left out; 0 when it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def engine_process(pid: int) -> int:
