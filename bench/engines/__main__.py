@@ -2,7 +2,7 @@
 
     models OUT                              writes checkpoints of Llama 8B's sizes without weights
     speed --engine vllm --model OUT/dummy-8b --precision fp8 --args '{"quantization": "fp8", ...}' --out RESULTS
-    real  --engine vllm --fp8 DIR --fp4 DIR --args '{...}' --out RESULTS
+    real  --engine vllm --fp8 DIR --fp4 DIR --args '{...}' --fp8-args '{"quantization": "fp8"}' --out RESULTS
 
 `speed` starts the engine twice on one GPU, once by itself and once in a worker behind the whole service, and lets the
 two take turns; then it cancels. `real` asks a real checkpoint some questions in two pools, and kills an engine.
@@ -54,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--engine", choices=("vllm", "sglang"), required=True)
     one.add_argument("--fp8", required=True)
     one.add_argument("--fp4")
-    one.add_argument("--args", type=json.loads, default={})
+    one.add_argument("--args", type=json.loads, default={}, help="the engine's own arguments as JSON, of both pools")
+    one.add_argument("--fp8-args", type=json.loads, default={}, help="further ones of the FP8 pool")
+    one.add_argument("--fp4-args", type=json.loads, default={}, help="further ones of the FP4 pool")
     one.add_argument("--streams", type=int, default=8)
     one.add_argument("--out", type=Path, required=True)
     one.set_defaults(run=_real)
@@ -121,11 +123,12 @@ async def _profile(stack: GpuStack, pin: PrecisionName) -> Mapping[str, object]:
 
 
 def _real(options: argparse.Namespace) -> int:
-    def pool(precision: str, model: str) -> Pool:
-        engine = {"model": model, "slots": 16, "context_tokens": 2048, "engine_args": options.args}
+    def pool(precision: str, model: str, args: Mapping[str, object]) -> Pool:
+        engine = {"model": model, "slots": 16, "context_tokens": 2048, "engine_args": options.args | args}
         return Pool(precision, options.engine, engine)
 
-    pools = [pool("fp8", options.fp8), *([pool("fp4", options.fp4)] if options.fp4 else [])]
+    pools = [pool("fp8", options.fp8, options.fp8_args)]
+    pools += [pool("fp4", options.fp4, options.fp4_args)] if options.fp4 else []
     with GpuStack(pools, context_tokens=2048) as stack:
         stack.start()
         # One after the other: engines look at the free memory while they start.
