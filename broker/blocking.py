@@ -1,7 +1,7 @@
 """Commands that block the connection which sends them."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from broker.connection import Argument, Connection, Disconnected, Reply, ServerError, pack
 from broker.pipeline import Pipeline
@@ -23,18 +23,27 @@ class BlockingCalls:
 
         A caller that is cancelled closes its connection, and with it the server forgets the command.
         """
+        (reply,) = await self.run_all([pack(*command)], wait_s=wait_s)
+        return reply
+
+    async def run_all(self, commands: Sequence[bytes], *, wait_s: float) -> list[Reply]:
+        """Runs packed commands, of which the server may hold back the first; it goes on with the rest by itself.
+
+        Fails as `run` does, whichever command the server refuses.
+        """
         connection = self._idle.pop() if self._idle else None
         try:
             if connection is None or connection.closed:
                 connection = await Connection.open(self._pipeline.endpoint, self._timeout_s)
-            (reply,) = await connection.run(pack(*command), 1, wait_s + self._timeout_s)
+            replies = await connection.run(b"".join(commands), len(commands), wait_s + self._timeout_s)
         except Disconnected as error:
             raise BrokerUnavailable(f"{self._pipeline.endpoint}: {error}") from error
-        if isinstance(reply, ServerError):
-            connection.close()
-            raise self._pipeline.error_of(reply)
+        for reply in replies:
+            if isinstance(reply, ServerError):
+                connection.close()
+                raise self._pipeline.error_of(reply)
         self._idle.append(connection)
-        return reply
+        return replies
 
     def close(self) -> None:
         for connection in self._idle:

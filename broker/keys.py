@@ -22,6 +22,7 @@ _LAYOUT = {
     "fair_batch": "fair:%s:batch",
     "lease": "lease:%s",
     "bell": "bell:%s",
+    "leave": "leave:%s",
     "pool": "pool:%s",
     "tenant": "tenant:%s",
     "quota": "quota:%s:%s:%s",
@@ -109,6 +110,11 @@ def lease(shard: int, pool: str) -> str:
 def bell(shard: int, pool: str) -> str:
     """List: holds one token while work waits that nobody was woken for."""
     return _key(shard, "bell", _pool(pool))
+
+
+def leave(shard: int, worker: str) -> str:
+    """List: a token that ends the wait of one worker. Expires."""
+    return _key(shard, "leave", _name(worker, "worker"))
 
 
 def pool(shard: int, pool: str) -> str:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from broker.connection import Argument, Connection, Disconnected, Reply, ServerError, pack
 from broker.endpoint import Endpoint
 from broker.scripts import Script
-from broker.types import BrokerError, BrokerUnavailable
+from broker.types import BrokerError, BrokerUnavailable, ScriptUnknown
 
 # Bounds how long one batch keeps the server and the event loop from others.
 _BATCH_MAX = 512
@@ -60,8 +60,11 @@ class Pipeline:
 
     def run(self, name: str, keys: Sequence[str], *arguments: Argument) -> asyncio.Future[Reply]:
         """Runs a transition. The future raises BrokerUnavailable, or BrokerError for any other error reply."""
-        script = self._scripts[name]
-        return self._add(pack("EVALSHA", script.sha, len(keys), *keys, *arguments), script)
+        return self._add(self.packed(name, keys, *arguments), self._scripts[name])
+
+    def packed(self, name: str, keys: Sequence[str], *arguments: Argument) -> bytes:
+        """A transition as it goes over the wire, for another connection of the same server."""
+        return pack("EVALSHA", self._scripts[name].sha, len(keys), *keys, *arguments)
 
     def command(self, *command: Argument) -> asyncio.Future[Reply]:
         """Runs a plain command; fails in the same ways."""
@@ -184,7 +187,8 @@ class Pipeline:
             self._drop()
         if _code(reply) == "MOVED":
             self._follow(str(reply))
-        return BrokerUnavailable(f"{self.endpoint}: {reply}")
+        kind = ScriptUnknown if _code(reply) == "NOSCRIPT" else BrokerUnavailable
+        return kind(f"{self.endpoint}: {reply}")
 
     def _drop(self) -> None:
         if self._connection is not None:

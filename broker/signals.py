@@ -36,6 +36,19 @@ async def wait_for_any(shards: Sequence[BlockingCalls], bells: Sequence[str], wa
         await asyncio.gather(*rings, return_exceptions=True)
 
 
+async def done_before(event: asyncio.Event, work: Awaitable[bool]) -> bool:
+    """Waits for the work or the event; what the work returned, or False where the event came first and ended it."""
+    working = asyncio.ensure_future(work)
+    waiting = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+        return working.done() and working.result()
+    finally:
+        for task in (working, waiting):
+            task.cancel()
+        await asyncio.gather(working, waiting, return_exceptions=True)
+
+
 async def read_endings(
     blocking: BlockingCalls, key: str, put: Callable[[LeaseEnded], Awaitable[None]], tried: asyncio.Event
 ) -> None:

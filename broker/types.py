@@ -396,6 +396,10 @@ class BrokerUnavailable(BrokerError):
     """The server cannot be reached or did not answer in time. Whether the call took effect is not known."""
 
 
+class ScriptUnknown(BrokerUnavailable):
+    """The server has forgotten a transition, which then did nothing."""
+
+
 class ChunkConflict(BrokerError):
     """The log holds another chunk at this index, or has gone on past it: the writer has lost count."""
 

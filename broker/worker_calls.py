@@ -1,16 +1,32 @@
 """What workers ask of the broker."""
 
 import asyncio
+import math
+from contextlib import suppress
 from functools import partial
 
 from broker import keys, replies
+from broker.connection import pack
 from broker.feed import Feed
 from broker.options import BrokerOptions
 from broker.pipeline import OnRoundTrip
 from broker.scripts import Script
 from broker.shards import Shards
-from broker.signals import read_endings, wait_for_any
-from broker.types import Claim, Fitness, Held, Lease, LeaseEnded, Orders, Outcome, Reclaimed, Usage, WorkerInfo
+from broker.signals import done_before, read_endings, wait_for_any
+from broker.types import (
+    BrokerUnavailable,
+    Claim,
+    Fitness,
+    Held,
+    Lease,
+    LeaseEnded,
+    Orders,
+    Outcome,
+    Reclaimed,
+    ScriptUnknown,
+    Usage,
+    WorkerInfo,
+)
 
 _UNKNOWN = Fitness()
 
@@ -41,6 +57,54 @@ class WorkerCalls(Shards):
             )
             claims += [replies.claim(entry, pool, worker) for entry in replies.array(reply)]
         return claims
+
+    async def claim_next(
+        self, pool: str, worker: str, profile: bytes, limit: int, wait_s: float, leave: asyncio.Event
+    ) -> list[Claim]:
+        """As `claim`, but waits up to `wait_s` seconds for work to come; call it with a free slot only.
+
+        It may come back sooner with nothing, when another worker was faster.
+
+        Args:
+            leave: once it is set the wait ends. What was claimed in that moment comes back all the same.
+        """
+        if self.options.shards == 1:
+            return await self._claim_when_rung(pool, worker, profile, limit, wait_s, leave)
+        claims = await self.claim(pool, worker, profile, limit)
+        if claims or not await done_before(leave, self.wait_for_work(pool, wait_s)):
+            return claims
+        return await self.claim(pool, worker, profile, limit)
+
+    async def _claim_when_rung(
+        self, pool: str, worker: str, profile: bytes, limit: int, wait_s: float, leave: asyncio.Event
+    ) -> list[Claim]:
+        """Waits for the bell and claims in one round trip: the server goes on to the claim when the bell rings.
+
+        So nobody who was woken dies before it claims, and the claim that follows a wait in vain finds what a lost token
+        has left waiting. With several shards it would take more than `limit`, if several bells ring at once.
+        """
+        pipeline, left = self._shards[0], keys.leave(0, worker)
+        commands = [
+            pack("BLPOP", keys.bell(0, pool), left, max(wait_s, 0.001)),  # 0 means for ever
+            pipeline.packed("claim", [keys.pool(0, pool)], pool, worker, profile, limit),
+        ]
+        leaving = asyncio.create_task(self._leave_when(leave, left, wait_s))
+        try:
+            _, claimed = await self._blocking[0].run_all(commands, wait_s=wait_s)
+        except ScriptUnknown:
+            return await self.claim(pool, worker, profile, limit)  # which makes it known
+        finally:
+            leaving.cancel()
+        return [replies.claim(entry, pool, worker) for entry in replies.array(claimed)]
+
+    async def _leave_when(self, leave: asyncio.Event, left: str, wait_s: float) -> None:
+        """By a token, not by closing the connection: the server may have claimed, and its answer be on the way."""
+        await leave.wait()
+        pipeline = self._shards[0]
+        with suppress(BrokerUnavailable):  # then the wait fails as well
+            await asyncio.gather(
+                pipeline.command("RPUSH", left, "1"), pipeline.command("PEXPIRE", left, math.ceil(wait_s * 1000))
+            )
 
     async def append(
         self,

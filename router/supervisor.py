@@ -15,6 +15,8 @@ from contextlib import ExitStack, contextmanager
 
 import structlog
 
+from telemetry.logging import flush_logs
+
 _log = structlog.get_logger("bitlane.router")
 # One that ends sooner than this after the first start is not started anew: its settings or its surroundings are wrong.
 _WELL_AFTER_S = 10.0
@@ -130,6 +132,7 @@ class Supervisor:
                 code = self._child(number, self._alive)
             except BaseException as error:  # nothing of it may run on in what is a copy of the parent
                 _log.critical("router.failed", error=repr(error))
+            flush_logs()
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)

@@ -18,6 +18,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from telemetry.line_writer import LineWriter
+
 LogFormat = Literal["auto", "json", "console"]
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 _LEVELS: dict[str, int] = {
@@ -35,6 +37,7 @@ class _Wanted:
     level: int = logging.INFO
     share: int = 1 << 32  # of request lines, of 2**32
     service: str = ""
+    writer: LineWriter | None = None
 
 
 _wanted = _Wanted()
@@ -54,18 +57,23 @@ def set_up_logging(service: str, *, level: Level = "INFO", log_format: LogFormat
     set_request_sampling(1.0)
     stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False) if console else _stamp
     renderer = structlog.dev.ConsoleRenderer(pad_event_to=0) if console else _render
+    _wanted.writer = None if console else LineWriter(sys.stderr.buffer)
     processors = [_choose, stamp, _name_exception, renderer]
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr)
-        if console
-        else structlog.BytesLoggerFactory(sys.stderr.buffer),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr) if console else lambda *_: _wanted.writer,
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
     root.handlers = [_Foreign()]
     root.setLevel(logging.INFO)
+
+
+def flush_logs() -> None:
+    """Writes what waits to be written: for a process that ends without the interpreter's own end."""
+    if _wanted.writer is not None:
+        _wanted.writer.flush()
 
 
 def set_level(level: Level) -> None:

@@ -128,21 +128,21 @@ class Worker:
             if self._failed_in_row:
                 # What failed here is back in the queue, and this worker has free slots: its peers shall come first.
                 pause_s = min(_LONGEST_STEP_BACK_S, _STEP_BACK_S * 2 ** min(self._failed_in_row, 9))
-                await self._unless_pausing(asyncio.sleep(pause_s))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await self._pausing.wait()
                 if not self._may_claim.is_set():
                     continue
             free = self._engine.slots - len(self._serving)
             if self._fitness.ejected:
                 free = 1
             try:
-                claims = await self._broker.claim(pool, name, self._profile, free)
+                claims = await self._broker.claim_next(pool, name, self._profile, free, _WAIT_S, self._pausing)
                 runs = await self._start_all(claims)
                 if runs and self._fitness.ejected:
                     self._probe = runs[0]
                     self._fitness.probed(_now())
                     self._note()
-                if not claims:
-                    await self._unless_pausing(self._broker.wait_for_work(pool, _WAIT_S))
             except BrokerUnavailable:
                 await asyncio.sleep(random.uniform(0.1, 0.5))
 
@@ -445,16 +445,3 @@ class Worker:
         except BrokerUnavailable:
             return  # the registry forgets us by itself
         _log.info("worker.stopped", worker=self._options.name)
-
-    async def _unless_pausing(self, work: Awaitable[object]) -> None:
-        """Waits for the work, but no longer than until the worker has to stop or pause."""
-        working = asyncio.ensure_future(work)
-        pausing = asyncio.create_task(self._pausing.wait())
-        try:
-            await asyncio.wait([working, pausing], return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                working.result()
-        finally:
-            for task in (working, pausing):
-                task.cancel()
-            await asyncio.gather(working, pausing, return_exceptions=True)

@@ -1,5 +1,6 @@
 """deploy/redis/users.acl.example: each role can do what it must, with a real server, and nothing else."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ ROLES: dict[str, set[str]] = {
         *("documents.count", "documents.counts", "audit.record", "audit.list"),
     },
     "worker": {
-        *("claim", "append", "renew", "finish", "release", "reclaim"),
+        *("claim", "claim_next", "append", "renew", "finish", "release", "reclaim"),
         *("wait_for_work", "endings", "register", "unregister"),
     },
     # A person at the server while the API is away. Documents are changed by the API alone, which checks them.
@@ -183,6 +184,7 @@ async def all_methods(stage: Broker) -> None:
         await anext(inbox)
         await run_all(stage)
         assert await stage.wait_for_work(POOL, 5)
+        await stage.claim_next(POOL, "w1", b"", 100, 5, asyncio.Event())
         submission = make_submission("last")
         await stage.submit(submission)
         await stage.read_log(submission.ref, 0)

@@ -198,7 +198,7 @@ async def test_every_transition_runs_on_a_real_cluster(cluster: list[LocalServer
             assert not isinstance(batch, Gap)
             tenants |= {event.ref.tenant for event in batch}
         assert await broker.wait_for_work(POOL, 1)
-        claims = await broker.claim(POOL, "w2", b"", 100)
+        claims = await broker.claim_next(POOL, "w2", b"", 100, 1, asyncio.Event())
         async with broker.endings("w2") as endings:
             for claim in claims:
                 await broker.cancel(claim.lease.ref)

@@ -37,6 +37,7 @@ CALLS: dict[str, Callable[[Broker], Awaitable[object]]] = {
     "audit.record": lambda broker: broker.audit.record("a", "b", "c", "", "", ""),
     "audit.list": lambda broker: broker.audit.list(),
     "wait_for_work": lambda broker: broker.wait_for_work(POOL, 0.1),
+    "claim_next": lambda broker: broker.claim_next(POOL, "w1", b"", 1, 0.1, asyncio.Event()),
 }
 
 

@@ -154,3 +154,63 @@ def test_the_console_form_is_readable() -> None:
     script = _BEGIN.replace("json", "console") + 'log.info("router.ready", port=50051)'
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert re.search(r"\d\d:\d\d:\d\d .*router\.ready.*port.*50051", re.sub(r"\x1b\[[0-9;]*m", "", done.stderr))
+
+
+def test_an_error_is_written_before_the_process_can_die_of_it_and_after_what_came_before() -> None:
+    lines = _lines('import os; log.info("1"); log.error("2"); log.info("lost"); os._exit(0)')
+    assert [line["event"] for line in lines] == ["1", "2"]
+
+
+def test_lines_of_a_process_that_ends_are_all_written_in_their_order() -> None:
+    lines = _lines("for number in range(5000): log.info(str(number))")
+    assert [line["event"] for line in lines] == [str(number) for number in range(5000)]
+
+
+def test_lines_come_soon_though_the_process_goes_on() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _BEGIN + 'log.info("1"); import time; time.sleep(60)'], stderr=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stderr is not None
+            assert json.loads(process.stderr.readline())["event"] == "1"
+        finally:
+            process.kill()
+
+
+def test_a_fork_writes_its_own_lines_and_not_its_parents_again() -> None:
+    lines = _lines(
+        """
+        import os
+        log.info("parent")
+        if os.fork() == 0:
+            log.info("child")
+            log.error("last of the child")
+            os._exit(0)
+        os.wait()
+        """
+    )
+    assert sorted(str(line["event"]) for line in lines) == ["child", "last of the child", "parent"]
+
+
+def test_a_reader_that_takes_nothing_stops_nobody() -> None:
+    """More than a pipe and the writer's buffer hold; what was dropped is told as soon as there is room."""
+    code = _BEGIN + dedent(
+        """
+        import time
+        text = "x" * 1000
+        for number in range(20_000):
+            log.info("line", number=number, text=text)
+        print("went on", flush=True)
+        time.sleep(60)
+        """
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline() == b"went on\n"
+            events = (json.loads(line) for line in process.stderr)
+            dropped = next(event for event in events if event["event"] == "log.dropped")
+            assert dropped["lines"] > 0
+        finally:
+            process.kill()
