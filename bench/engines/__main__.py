@@ -45,7 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--slots", type=int, default=64)
     one.add_argument("--repeats", type=int, default=5)
     one.add_argument("--steady", type=int, default=1, help="so many rounds of longer replies that come one by one")
-    one.add_argument("--routers", type=int, default=1, help="router processes behind the one port")
+    one.add_argument("--routers", default="1,4", help="ways through: router processes behind one port")
+    one.add_argument("--together", action="store_true", help="both engines load at once: give their caches a size")
     one.add_argument("--clients", type=int, default=4, help="client processes; each stream has its own connection")
     one.add_argument("--cancels", type=int, default=5)
     one.add_argument("--out", type=Path, required=True)
@@ -83,27 +84,33 @@ def _speed(options: argparse.Namespace) -> int:
     )
     length = {"max_model_len": 4096} if options.engine == "vllm" else {"context_length": 4096}
     pin: PrecisionName = options.precision
+    counts = [int(n) for n in options.routers.split(",")]
     with ExitStack() as opened:
         alone = speed.alone(options.engine, options.model, length | options.args)
         opened.callback(alone.close)
-        _say(f"{options.engine} alone is up after {alone.wait():.0f} s")
-        stack = opened.enter_context(GpuStack([pool], routers=options.routers))
+        if not options.together:
+            _say(f"{options.engine} alone is up after {alone.wait():.0f} s")
+        stack = opened.enter_context(GpuStack([pool], routers=counts))
         stack.start()
         worker = stack.add_worker(pin)
         _say(f"the worker is up after {stack.wait(worker):.0f} s")
-        through = speed.through(stack, pin, options.clients)
-        opened.callback(through.close)
-        through.wait()
+        if options.together:
+            _say(f"{options.engine} alone is up after {alone.wait():.0f} s")
+        ways = {"alone": alone}
+        for count, target in stack.targets.items():
+            ways[f"{count} router{'s' if count > 1 else ''}"] = senders = speed.through(target, pin, options.clients)
+            opened.callback(senders.close)
+            senders.wait()
         streams = [int(n) for n in options.streams.split(",")]
-        ways = {"alone": alone, "through": through}
         found = speed.measure(ways, stack, streams, options.repeats, options.steady)
         print(speed.table(found), flush=True)
         profile = asyncio.run(_profile(stack, pin))
         name = f"{options.engine}-{pin}"
-        setting = {"routers": options.routers, "clients": options.clients, "args": options.args}
+        setting = {"clients": options.clients, "args": options.args}
         _write(options.out / f"speed-{name}.json", found | {"profile": profile, "setting": setting})
-        served = f"through the whole service, router processes: {options.routers}"
-        speed.throughput_file(found, profile, options.out / f"throughput-{name}-served.json", "through", served)
+        best = list(ways)[-1]
+        served = f"through the whole service with {best}"
+        speed.throughput_file(found, profile, options.out / f"throughput-{name}-served.json", best, served)
         speed.throughput_file(found, profile, options.out / f"throughput-{name}.json", "alone", "the engine alone")
         if options.cancels:
             alone.close()

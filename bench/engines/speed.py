@@ -1,6 +1,7 @@
 """Tokens a second and time to the first token, through the service and by the engine alone, taking turns in one run."""
 
 import asyncio
+import itertools
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -24,40 +25,49 @@ def alone(engine: str, model: str, args: Mapping[str, object]) -> Senders:
     return Senders([Sender("bench.engines.alone", engine, model, json.dumps(args))])
 
 
-def through(stack: GpuStack, pin: PrecisionName, clients: int) -> Senders:
+def through(target: str, pin: PrecisionName, clients: int) -> Senders:
     """So many clients' processes; the prompts of each are its own."""
-    return Senders(
-        [Sender("bench.engines.client", stack.target, pin, str(1_000_000 * (n + 1))) for n in range(clients)]
-    )
+    first = itertools.count(1_000_000, 1_000_000)
+    return Senders([Sender("bench.engines.client", target, pin, str(next(first))) for _ in range(clients)])
+
+
+Figures = Mapping[str, float]
 
 
 def measure(
     ways: Mapping[str, Senders], stack: GpuStack, streams: Sequence[int], repeats: int, steady_repeats: int
 ) -> dict[str, Any]:
-    """All figures: medians over the repeats, and every run. `ways` are "alone" and "through"."""
+    """All figures: medians over the repeats, and every run. The first of the ways is the engine alone."""
     bursts: dict[str, dict[int, list[dict[str, float]]]] = {way: {n: [] for n in streams} for way in ways}
     steadies: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     firsts: dict[str, list[float]] = {way: [] for way in ways}
-    inside: list[float] = []
+    inside: dict[str, list[float]] = {way: [] for way in list(ways)[1:]}
     for senders in ways.values():
         senders.run(Work(max(streams), 32))  # warms it up, and makes the connections
     for repeat in range(max(repeats, steady_repeats)):
-        for way in sorted(ways, reverse=repeat % 2 == 1):
+        for way in list(ways)[:: -1 if repeat % 2 else 1]:
             senders = ways[way]
             if repeat < repeats:
                 firsts[way] += _first_ms(senders.run(Work(1, 4, replies=_FIRSTS)))
-                if way == "through":
-                    inside += asyncio.run(_inside_ms(stack))
+                if way in inside:
+                    inside[way] += asyncio.run(_inside_ms(stack))
                 for n in streams:
                     before = stack.cpu_s()
                     found = asdict(burst(senders.run(Work(n, _TOKENS))))
                     after = stack.cpu_s()
-                    spent = {f"cpu_{part}_ms": 1000 * (after[part] - before[part]) for part in after}
-                    bursts[way][n].append(found | (spent if way == "through" else {}))
+                    bursts[way][n].append(
+                        found | {f"cpu_{part}_ms": 1000 * (after[part] - before[part]) for part in after}
+                    )
             if repeat < steady_repeats:
                 work = Work(max(streams), _STEADY_TOKENS, replies=_STEADY_REPLIES, stagger_s=_STEADY_STAGGER_S)
                 steadies[way].append(asdict(steady(senders.run(work), work.streams, work.replies)))
-    return _summary(bursts, firsts, inside) | {"steady": _steady_summary(steadies), "steady_runs": steadies}
+    return {
+        "bursts": {way: {str(n): _medians(runs) for n, runs in by.items()} for way, by in bursts.items()},
+        "steady": {way: _medians(runs) for way, runs in steadies.items() if runs},
+        "first_token_ms": {way: _first_token(times, inside.get(way, [])) for way, times in firsts.items()},
+        "runs": {way: {str(n): runs for n, runs in by.items()} for way, by in bursts.items()},
+        "steady_runs": steadies,
+    }
 
 
 def _first_ms(stamps: Sequence[Stamps]) -> list[float]:
@@ -78,55 +88,39 @@ async def _inside_ms(stack: GpuStack) -> list[float]:
     ]
 
 
-def _summary(
-    bursts: Mapping[str, Mapping[int, Sequence[Mapping[str, float]]]],
-    firsts: Mapping[str, Sequence[float]],
-    inside: Sequence[float],
-) -> dict[str, Any]:
-    rows: list[dict[str, float]] = []
-    for n in bursts["alone"]:
-        row: dict[str, float] = {"streams": n}
-        for way in ("alone", "through"):
-            row |= {f"{way}_{key}": statistics.median(run[key] for run in bursts[way][n]) for key in bursts[way][n][0]}
-        rows.append(row | {"ratio": row["through_tokens_per_s"] / row["alone_tokens_per_s"]})
-    first = {f"{way}_p50": statistics.median(times) for way, times in firsts.items()}
-    first |= {f"{way}_mean": statistics.mean(times) for way, times in firsts.items()}
-    first |= {"added_p50": first["through_p50"] - first["alone_p50"]}
-    # Beside the same engine: no noise between two.
-    first |= {"inside_mean": statistics.mean(inside), "outside_mean": first["through_mean"] - statistics.mean(inside)}
-    runs = {way: {str(n): list(found) for n, found in by.items()} for way, by in bursts.items()}
-    return {"rows": rows, "first_token_ms": first, "runs": runs}
+def _first_token(times: Sequence[float], inside: Sequence[float]) -> dict[str, float]:
+    """`outside_mean` is what passes before and after the engine: beside one engine, so without the noise of two."""
+    found = {"p50": statistics.median(times), "mean": statistics.mean(times)}
+    return found | ({"outside_mean": found["mean"] - statistics.mean(inside)} if inside else {})
 
 
-def _steady_summary(steadies: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, float]:
-    if not steadies["alone"]:
-        return {}
-    found = {
-        f"{way}_{key}": statistics.median(run[key] for run in runs) for way, runs in steadies.items() for key in runs[0]
-    }
-    return found | {"ratio": found["through_tokens_per_s"] / found["alone_tokens_per_s"]}
+def _medians(runs: Sequence[Figures]) -> dict[str, float]:
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
 def table(found: Mapping[str, Any]) -> str:
-    lines = [
-        "streams  tok/s: alone  through  ratio  ms to the last first token: alone  through  to the end: alone  through"
-    ]
-    lines += [
-        f"{row['streams']:7.0f} {row['alone_tokens_per_s']:13.0f} {row['through_tokens_per_s']:8.0f} "
-        f"{row['ratio']:6.3f} {row['alone_first_last_ms']:34.1f} {row['through_first_last_ms']:8.1f} "
-        f"{row['alone_whole_ms']:18.1f} {row['through_whole_ms']:8.1f}"
-        for row in found["rows"]
-    ]
-    first = found["first_token_ms"]
-    lines.append(
-        f"first token, one stream, idle, p50 ms: alone {first['alone_p50']:.2f}, through {first['through_p50']:.2f}, "
-        f"added {first['added_p50']:.2f}; beside the same engine, in the mean: {first['outside_mean']:.2f}"
-    )
-    if at_ease := found["steady"]:
+    """For people. Shares are of the first way, the engine alone."""
+    alone, *others = found["bursts"]
+    lines = ["streams  way           tok/s   share   last first token ms   to the end ms"]
+    for n in found["bursts"][alone]:
+        for way in (alone, *others):
+            row, base = found["bursts"][way][n], found["bursts"][alone][n]
+            share = row["tokens_per_s"] / base["tokens_per_s"]
+            lines.append(
+                f"{n:>7}  {way:12} {row['tokens_per_s']:7.0f} {share:7.3f} {row['first_last_ms']:21.1f} "
+                f"{row['whole_ms']:15.1f}"
+            )
+    for way, row in found["steady"].items():
+        share = row["tokens_per_s"] / found["steady"][alone]["tokens_per_s"]
         lines.append(
-            f"streams one by one, {_STEADY_TOKENS} tokens, tok/s: alone {at_ease['alone_tokens_per_s']:.0f}, "
-            f"through {at_ease['through_tokens_per_s']:.0f}, ratio {at_ease['ratio']:.3f}; first token p50 ms: alone "
-            f"{at_ease['alone_first_p50_ms']:.1f}, through {at_ease['through_first_p50_ms']:.1f}"
+            f"one by one, {way}: {row['tokens_per_s']:.0f} tok/s, share {share:.3f}; first token p50 "
+            f"{row['first_p50_ms']:.1f} ms, p99 {row['first_p99_ms']:.1f} ms"
+        )
+    for way, first in found["first_token_ms"].items():
+        added = first["p50"] - found["first_token_ms"][alone]["p50"]
+        lines.append(
+            f"first token, {way}: p50 {first['p50']:.2f} ms, added {added:.2f} ms; outside of the engine, in the mean: "
+            f"{first.get('outside_mean', 0.0):.2f} ms"
         )
     return "\n".join(lines)
 
@@ -134,7 +128,7 @@ def table(found: Mapping[str, Any]) -> str:
 def throughput_file(found: Mapping[str, Any], receipt: Mapping[str, object], path: Path, way: str, what: str) -> None:
     """Writes what `bench.costs` reads: tokens a second of one engine by streams, for a profile. `what` was measured."""
     measured = [
-        {"streams": int(row["streams"]), "tokens_per_s": round(row[f"{way}_tokens_per_s"], 1)} for row in found["rows"]
+        {"streams": int(n), "tokens_per_s": round(row["tokens_per_s"], 1)} for n, row in found["bursts"][way].items()
     ]
     workload = f"{_TOKENS} tokens in, {_TOKENS} out, greedy, one worker on one GPU, {what}"
     written = {"profile": receipt, "workload": workload, "measured": measured}
