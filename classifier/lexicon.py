@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from functools import cache, lru_cache
-from itertools import pairwise
 from pathlib import Path
 
 LISTS = (
@@ -69,12 +68,10 @@ class Lexicon:
 
     def bits(self, words: Sequence[str]) -> list[int]:
         """For each word the lists it stands in, as bits; the second word of a pair gets the pair's too."""
-        lists, pairs, whole = self._lists, self._pairs, self._whole
-        found = [lists(word) for word in words]
-        if not pairs.isdisjoint(words):
-            for at, (first, second) in enumerate(pairwise(words), 1):
-                if first in pairs:
-                    found[at] |= whole.get(f"{first} {second}", 0)
+        pairs, whole = self._pairs, self._whole
+        found = list(map(self._lists, words))
+        for at in [at for at, word in enumerate(words[:-1], 1) if word in pairs]:
+            found[at] |= whole.get(f"{words[at - 1]} {words[at]}", 0)
         return found
 
     def inside(self, text: str) -> list[int]:
@@ -83,8 +80,9 @@ class Lexicon:
             return []
         found: list[int] = []
         for run in _RUNS.findall(text):
-            for start, character in enumerate(run):
-                for length in self._inside_lengths.get(character, ()):
+            lengths_at = enumerate(map(self._inside_lengths.get, run))
+            for start, lengths in [(start, lengths) for start, lengths in lengths_at if lengths]:
+                for length in lengths:
                     bits = self._inside.get(run[start : start + length])
                     if bits and start + length <= len(run):
                         found.append(bits)

@@ -1,26 +1,29 @@
 """The trained classifier: a linear model over the features of `features.py`, and what no model should decide."""
 
 import math
+import re
 from collections.abc import Sequence
+from itertools import compress
 
 import numpy as np
 
 from classifier import Classifier, Guess, lexicon, weights
 from classifier.features import Floats, Row, extract
 from classifier.prompt import judged
-from classifier.weights import Weights
+from classifier.weights import OUTPUTS, Weights
 from precision.tasks import SENSITIVITY, Sensitivity, Task
 
 DENSE_LIMIT = 5.0  # deviations: one strange feature must not decide alone
 WORDS_PRIOR = 1.0  # added to the weight of a prompt's words: few words say little
 _TASKS = tuple(Task)
-_FP8 = np.array([SENSITIVITY[task] >= Sensitivity.HIGH for task in _TASKS])
+_FP8 = tuple(SENSITIVITY[task] >= Sensitivity.HIGH for task in _TASKS)
 _UNSURE = Guess(Task.GENERAL_INSTRUCTION, 0.0, 1.0)
 # Below these shares of its words and letters a prompt's language counts as unknown.
 _LEAST_KNOWN, _LEAST_SEEN = 0.25, 0.6
 _SCRIPT_CHARACTERS = 200
-_SEEN_SCRIPTS = ((0x00, 0x24F), (0x900, 0x97F), (0x3040, 0x30FF), (0x3400, 0x9FFF))  # Latin, Devanagari, kana, Han
-_UNSPACED_FROM = 0x2E80
+# All but Latin, Devanagari, kana and Han.
+_UNSEEN_SCRIPTS = re.compile(r"[^\0-\u024f\u0900-\u097f\u3040-\u30ff\u3400-\u9fff]+")
+_UNSPACED_FROM = "\u2e80"
 
 
 def load() -> Classifier:
@@ -54,30 +57,38 @@ def judge(text: str, earlier: Sequence[str], model: Weights) -> Guess:
 
 def scores(row: Row, model: Weights) -> Floats:
     """One score for each task class, and the log-odds of the risk head."""
-    dense = np.clip((row.dense - model.dense_mean) / model.dense_deviation, -DENSE_LIMIT, DENSE_LIMIT)
-    total = row.values @ model.table[row.buckets] + dense @ model.dense + model.bias
-    for part, words in enumerate((row.words, row.asked)):
-        rows = [found for word in words if (found := model.words.get(word)) is not None]
-        if rows:
-            weight = model.word_weight[rows]
-            total = total + (weight @ model.word_scores[rows, part]) / (weight.sum() + WORDS_PRIOR)
-    return total.astype(np.float32)
+    deviations = (row.dense - model.dense_mean) / model.dense_deviation
+    dense = np.minimum(np.maximum(deviations, -DENSE_LIMIT), DENSE_LIMIT)
+    whole = _word_scores(row.words, model)
+    asked = whole if row.asked is row.words else _word_scores(row.asked, model)
+    total = row.values @ model.table.take(row.buckets, axis=0) + dense @ model.dense + model.bias
+    return (total + whole[0] + asked[1]).astype(np.float32)
 
 
-def log_odds(total: Floats, temperature: float = 1.0) -> tuple[Floats, float]:
+def _word_scores(words: Sequence[str], model: Weights) -> Floats:
+    """The mean scores of words: as those of the whole prompt, and as those at its ends."""
+    rows = np.array([row for row in map(model.words.get, words) if row is not None], np.int64)
+    weight, of_words = model.word_weight.take(rows), model.word_scores.take(rows, axis=0)
+    return (weight @ of_words.reshape(len(rows), 2 * OUTPUTS)).reshape(2, OUTPUTS) / (weight.sum() + WORDS_PRIOR)
+
+
+def log_odds(total: Floats, temperature: float = 1.0) -> tuple[list[float], float]:
     """Probabilities of the classes, and the log-odds that FP8 is needed: the mean of what classes and risk head say."""
-    raised = np.exp((total[:-1] - total[:-1].max()) / temperature)
-    shares = (raised / raised.sum()).astype(np.float32)
-    high = float(shares[_FP8].sum())
-    return shares, 0.5 * float(np.log((high + 1e-4) / (1 - high + 1e-4))) + 0.5 * float(total[-1])
+    *classes, risk = total.tolist()  # a few numbers: plain Python is faster
+    highest = max(classes)
+    raised = [math.exp((score - highest) / temperature) for score in classes]
+    whole = sum(raised)
+    shares = [share / whole for share in raised]
+    high = sum(compress(shares, _FP8))
+    return shares, 0.5 * math.log((high + 1e-4) / (1 - high + 1e-4)) + 0.5 * risk
 
 
 def guess(total: Floats, model: Weights) -> Guess:
     """The class and the risk. They do not contradict each other: a low risk never comes with a class for FP8."""
     shares, odds = log_odds(total, model.temperature)
     chance, risk = _logistic(odds), _logistic(odds + model.risk_shift)
-    allowed = shares if risk >= 0.5 else np.where(_FP8, 0.0, shares)
-    best = int(np.argmax(allowed))
+    allowed = shares if risk >= 0.5 else [0.0 if fp8 else share for share, fp8 in zip(shares, _FP8, strict=True)]
+    best = allowed.index(max(allowed))
     return Guess(_TASKS[best], chance if _FP8[best] else 1 - chance, risk)
 
 
@@ -88,11 +99,10 @@ def _logistic(odds: float) -> float:
 def is_unknown(text: str, row: Row, model: Weights) -> bool:
     """Whether the prompt is in a language or script that training has hardly seen."""
     if not text.isascii():
-        letters = [ord(character) for character in text[:_SCRIPT_CHARACTERS] if character.isalpha()]
-        seen = sum(any(low <= letter <= high for low, high in _SEEN_SCRIPTS) for letter in letters)
-        if seen < _LEAST_SEEN * len(letters):
+        letters = "".join(filter(str.isalpha, text[:_SCRIPT_CHARACTERS]))
+        if len(_UNSEEN_SCRIPTS.sub("", letters)) < _LEAST_SEEN * len(letters):
             return True
-    spaced = [word for word in row.asked if word[0].isalpha() and ord(word[0]) < _UNSPACED_FROM]
+    spaced = [word for word in row.asked if word[0] < _UNSPACED_FROM and word[0].isalpha()]
     if not spaced or 2 * len(spaced) < len(row.asked):
         return False
     return sum(word in model.words for word in spaced) < _LEAST_KNOWN * len(spaced)

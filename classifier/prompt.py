@@ -10,7 +10,7 @@ JUDGED_CHARACTERS = 4_000  # half from each end: what is asked stands at the sta
 _WINDOW = 16_000  # characters of a transcript's end in which its turns are looked for
 _FOLLOW_UP_CHARACTERS = 90
 
-_SPEAKER = re.compile(r"(?:^|\n)[ \t]*(?:(user|human)|(assistant|ai|bot|chatgpt|system))[ \t]*:[ \t]*", re.IGNORECASE)
+_SPEAKER = re.compile(r"\n[ \t]*(?:(user|human)|(assistant|ai|bot|chatgpt|system))[ \t]*:[ \t]*", re.IGNORECASE)
 # How a last turn begins that means nothing without the turn before it.
 _FOLLOW_UP = re.compile(
     r"\W*(?:and|or|but|so which|so what|what about|how about|what if|then|also|same|the same|another|one more"
@@ -50,11 +50,11 @@ def judged(text: str, earlier: Sequence[str] = ()) -> Prompt:
 
 def _last_turn(text: str) -> tuple[str, list[str]]:
     """The last user turn of a transcript and the user's turns before it; the text itself if it is no transcript."""
-    window = text[-_WINDOW:]
+    window = "\n" + text[-_WINDOW:]  # every line begins with one: a pattern that does is found fast
     marks = list(_SPEAKER.finditer(window))
     if not any(mark.group(1) for mark in marks):
         return text, []
-    if len(window) == len(text) and window[: marks[0].start()].strip():
+    if len(text) <= _WINDOW and window[: marks[0].start()].strip():
         return text, []  # a text that quotes a conversation, such as "Summarize: User: ..."
     ends = [mark.start() for mark in marks[1:]] + [len(window)]
     turns = [window[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True) if mark.group(1)]

@@ -91,7 +91,7 @@ def main() -> None:
     temperature = _temperature(totals[measured & ~own], tasks[measured & ~own])
     odds = np.array([log_odds(total, temperature)[1] for total in totals])
     threshold = min(_quantile(odds[measured & fp8 & group]) for group in (own, ~own))
-    guesses = [log_odds(total, temperature)[0].argmax() for total in totals]
+    guesses = [np.argmax(log_odds(total, temperature)[0]) for total in totals]
     left_out_rows = [
         Judged(
             Task(int(tasks[i]) + 1),
