@@ -45,8 +45,8 @@ _log = structlog.get_logger("bitlane.router")
 _ABANDON_TRIES = 5
 _UNSURE_GRACE_S = 5.0
 # What a message costs hardly depends on how much is in it: with many streams each waits longer between two of them, so
-# that all together send 4,000 a second at most, up to a pause that a reader would notice.
-_MERGE_S_A_STREAM = 1 / 4000
+# that all together send 2,000 a second at most, up to a pause that a reader would notice.
+_MERGE_S_A_STREAM = 1 / 2000
 _LONGEST_MERGE_S = 0.05
 
 

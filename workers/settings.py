@@ -54,7 +54,12 @@ class WorkerSettings(BrokerSettings):
     lease_ms: int = Field(
         default=5000, ge=200, description="a request goes to another worker when its lease was not renewed so long"
     )
-    flush_ms: float = Field(default=3.0, ge=0, le=1000, description="how long new tokens gather before they are logged")
+    flush_ms: float = Field(
+        default=3.0,
+        ge=0,
+        le=1000,
+        description="between two times that new tokens are logged, at least; longer the more requests run",
+    )
     drain_s: float = Field(
         default=30.0, ge=0, description="after SIGTERM, running requests may finish so long; then they are handed back"
     )

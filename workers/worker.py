@@ -15,6 +15,7 @@ from telemetry.attempts import FAILED, WorkerTelemetry
 from workers.convert import job_from_bytes, profile_to_bytes, told_of
 from workers.engine import Engine, EngineDead, FinishReason, Job, JobRejected
 from workers.fitness import FitnessLog
+from workers.pace import gap_s
 from workers.run import Run
 
 _log = structlog.get_logger("bitlane.worker")
@@ -27,9 +28,6 @@ _HEALTH_S = 1.0
 _RECLAIM_S = 0.25
 _TRIAL_S = 0.005
 _STEP_BACK_S, _LONGEST_STEP_BACK_S = 0.01, 0.5
-# So the writes of all requests together stay below 4,000 a second, up to a pause that a reader would notice.
-_FLUSH_S_A_WRITE = 1 / 4000
-_LONGEST_FLUSH_S = 0.05
 
 
 def _now() -> float:
@@ -42,7 +40,7 @@ class WorkerOptions:
 
     name: str  # unique among the workers
     pool: str
-    flush_ms: float = 3.0  # how long new tokens gather before they are logged
+    flush_ms: float = 3.0  # between two times that new tokens are logged, at least
     drain_s: float = 30.0  # how long running requests may go on after `stop`
 
 
@@ -286,20 +284,20 @@ class Worker:
     # Beside the loop.
 
     async def _flush(self) -> None:
-        """Logs the new tokens of all requests together, every few milliseconds; more seldom the more requests run.
-
-        What a write costs hardly depends on how many tokens are in it, so their number a second is what is bounded.
+        """Logs the new tokens of all requests together: at once after a pause, and then every few milliseconds, more
+        seldom the more requests run.
         """
-        writes = 0
+        due = 0.0
         while True:
             await self._tokens_wait.wait()
-            await asyncio.sleep(max(self._options.flush_ms / 1000, min(_LONGEST_FLUSH_S, writes * _FLUSH_S_A_WRITE)))
+            await asyncio.sleep(max(0.0, due - _now()))  # one turn at least, for those whose tokens came in this one
             self._tokens_wait.clear()
             writes = 0
             for serving in list(self._serving.values()):
                 if serving.run.pending and not serving.run.writing:
                     self._write(serving, serving.run.flush)
                     writes += 1
+            due = _now() + max(self._options.flush_ms / 1000, gap_s(writes))
 
     async def _renew(self) -> None:
         """Keeps the leases of requests that have nothing to log, in a long prefill for instance."""

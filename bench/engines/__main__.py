@@ -2,7 +2,7 @@
 
     models OUT                              writes checkpoints of Llama 8B's sizes without weights
     speed --engine vllm --model OUT/dummy-8b --precision fp8 --args '{"quantization": "fp8", ...}' --out RESULTS
-    real  --engine vllm --fp8 DIR --fp4 DIR --args '{...}' --out RESULTS
+    real  --engine vllm --fp8 DIR --fp4 DIR --args '{...}' --fp8-args '{"quantization": "fp8"}' --out RESULTS
 
 `speed` starts the engine twice on one GPU, once by itself and once in a worker behind the whole service, and lets the
 two take turns; then it cancels. `real` asks a real checkpoint some questions in two pools, and kills an engine.
@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--streams", default="1,8,32,64")
     one.add_argument("--slots", type=int, default=64)
     one.add_argument("--repeats", type=int, default=5)
+    one.add_argument("--steady", type=int, default=1, help="so many rounds of longer replies that come one by one")
+    one.add_argument("--routers", default="1,4", help="ways through: router processes behind one port")
+    one.add_argument("--together", action="store_true", help="both engines load at once: give their caches a size")
+    one.add_argument("--clients", type=int, default=4, help="client processes; each stream has its own connection")
     one.add_argument("--cancels", type=int, default=5)
     one.add_argument("--out", type=Path, required=True)
     one.set_defaults(run=_speed)
@@ -50,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--engine", choices=("vllm", "sglang"), required=True)
     one.add_argument("--fp8", required=True)
     one.add_argument("--fp4")
-    one.add_argument("--args", type=json.loads, default={})
+    one.add_argument("--args", type=json.loads, default={}, help="the engine's own arguments as JSON, of both pools")
+    one.add_argument("--fp8-args", type=json.loads, default={}, help="further ones of the FP8 pool")
+    one.add_argument("--fp4-args", type=json.loads, default={}, help="further ones of the FP4 pool")
     one.add_argument("--streams", type=int, default=8)
     one.add_argument("--out", type=Path, required=True)
     one.set_defaults(run=_real)
@@ -76,27 +83,40 @@ def _speed(options: argparse.Namespace) -> int:
         },
     )
     length = {"max_model_len": 4096} if options.engine == "vllm" else {"context_length": 4096}
-    alone = speed.Alone(options.engine, options.model, length | options.args)
-    try:
-        _say(f"{options.engine} alone is up after {alone.wait():.0f} s")
-        with GpuStack([pool]) as stack:
-            stack.start()
-            worker = stack.add_worker(options.precision)
-            _say(f"the worker is up after {stack.wait(worker):.0f} s")
-            streams = [int(n) for n in options.streams.split(",")]
-            found = asyncio.run(speed.measure(alone, stack, options.precision, streams, options.repeats))
-            print(speed.table(found), flush=True)
-            profile = asyncio.run(_profile(stack, options.precision))
-            name = f"{options.engine}-{options.precision}"
-            _write(options.out / f"speed-{name}.json", found | {"profile": profile})
-            speed.throughput_file(found, profile, options.out / f"throughput-{name}.json")
-            if options.cancels:
-                alone.close()
-                stopped = asyncio.run(cancel.measure(stack, options.precision, options.slots, options.cancels))
-                _say(f"cancel: {json.dumps(stopped)}")
-                _write(options.out / f"cancel-{name}.json", stopped)
-    finally:
-        alone.close()
+    pin: PrecisionName = options.precision
+    counts = [int(n) for n in options.routers.split(",")]
+    with ExitStack() as opened:
+        alone = speed.alone(options.engine, options.model, length | options.args)
+        opened.callback(alone.close)
+        if not options.together:
+            _say(f"{options.engine} alone is up after {alone.wait():.0f} s")
+        stack = opened.enter_context(GpuStack([pool], routers=counts))
+        stack.start()
+        worker = stack.add_worker(pin)
+        _say(f"the worker is up after {stack.wait(worker):.0f} s")
+        if options.together:
+            _say(f"{options.engine} alone is up after {alone.wait():.0f} s")
+        ways = {"alone": alone}
+        for count, target in stack.targets.items():
+            ways[f"{count} router{'s' if count > 1 else ''}"] = senders = speed.through(target, pin, options.clients)
+            opened.callback(senders.close)
+            senders.wait()
+        streams = [int(n) for n in options.streams.split(",")]
+        found = speed.measure(ways, stack, streams, options.repeats, options.steady)
+        print(speed.table(found), flush=True)
+        profile = asyncio.run(_profile(stack, pin))
+        name = f"{options.engine}-{pin}"
+        setting = {"clients": options.clients, "args": options.args}
+        _write(options.out / f"speed-{name}.json", found | {"profile": profile, "setting": setting})
+        best = list(ways)[-1]
+        served = f"through the whole service with {best}"
+        speed.throughput_file(found, profile, options.out / f"throughput-{name}-served.json", best, served)
+        speed.throughput_file(found, profile, options.out / f"throughput-{name}.json", "alone", "the engine alone")
+        if options.cancels:
+            alone.close()
+            stopped = asyncio.run(cancel.measure(stack, pin, options.slots, options.cancels))
+            _say(f"cancel: {json.dumps(stopped)}")
+            _write(options.out / f"cancel-{name}.json", stopped)
     return 0
 
 
@@ -110,11 +130,12 @@ async def _profile(stack: GpuStack, pin: PrecisionName) -> Mapping[str, object]:
 
 
 def _real(options: argparse.Namespace) -> int:
-    def pool(precision: str, model: str) -> Pool:
-        engine = {"model": model, "slots": 16, "context_tokens": 2048, "engine_args": options.args}
+    def pool(precision: str, model: str, args: Mapping[str, object]) -> Pool:
+        engine = {"model": model, "slots": 16, "context_tokens": 2048, "engine_args": options.args | args}
         return Pool(precision, options.engine, engine)
 
-    pools = [pool("fp8", options.fp8), *([pool("fp4", options.fp4)] if options.fp4 else [])]
+    pools = [pool("fp8", options.fp8, options.fp8_args)]
+    pools += [pool("fp4", options.fp4, options.fp4_args)] if options.fp4 else []
     with GpuStack(pools, context_tokens=2048) as stack:
         stack.start()
         # One after the other: engines look at the free memory while they start.

@@ -1,9 +1,5 @@
-"""An engine by itself, spoken to in its own API: what the service is compared with. A child of the benchmark.
+"""An engine by itself, spoken to in its own API: what the service is compared with. A child, see `sender`."""
 
-It reads one JSON object a line from its input, {"streams": 8, "tokens": 128, "first": 0}, and answers with one.
-"""
-
-import asyncio
 import json
 import sys
 import time
@@ -11,7 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from bench.engines.load import first_tokens, prompts, run
+import uvloop
+
+from bench.engines.load import Work, prompts, run
+from bench.engines.sender import serve
 from workers.engines.driver import imported
 from workers.engines.vocabulary import Vocabulary
 
@@ -29,15 +28,8 @@ async def main() -> None:
         async for piece in engine(ids, tokens, f"{ids[:8]}-{number}$"):
             yield piece
 
-    await run(stream, 1, 8)  # compiles kernels
-    print(json.dumps({"ready": round(time.perf_counter() - began, 1)}), flush=True)
-    loop = asyncio.get_running_loop()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        asked = json.loads(line)
-        if asked.get("first"):
-            print(json.dumps({"first_ms": await first_tokens(stream, asked["first"])}), flush=True)
-        else:
-            print(json.dumps((await run(stream, asked["streams"], asked["tokens"])).as_json()), flush=True)
+    await run(stream, Work(streams=1, tokens=8))  # compiles kernels
+    await serve(stream, {"seconds": round(time.perf_counter() - began, 1)})
 
 
 def _vllm(model: str, args: dict[str, Any]) -> Any:
@@ -74,4 +66,4 @@ def _sglang(model: str, args: dict[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

@@ -1,61 +1,106 @@
-"""Streams side by side, and how long they took."""
+"""Streams side by side, and what their times say. The same for an engine alone and for the whole service."""
 
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count
 
 Stream = Callable[[int, int], AsyncIterator[int]]
-"""Of a number and a count of tokens: yields how many tokens each piece of its reply has."""
+"""Of a stream's number and a count of tokens: one reply, as how many tokens each of its pieces has."""
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """Some streams at once. Times to the first token are in milliseconds."""
+class Work:
+    """What one process sends: `streams` callers, each of which asks `replies` times, one after the other.
+
+    Times are those of `time.perf_counter`, which is one clock for all processes of a host. A caller begins `stagger_s`
+    seconds after the one before it; with 0 all of them begin in the same instant, `at`.
+    """
 
     streams: int
+    tokens: int
+    at: float = 0.0  # 0: now
+    replies: int = 1
+    stagger_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """One reply: when it was asked for, and when its first and its last token came."""
+
+    asked: float
+    first: float
+    end: float
+    tokens: int
+
+
+async def run(stream: Stream, work: Work) -> list[Stamps]:
+    """Sends it all and waits for the end."""
+    at = work.at or time.perf_counter()
+
+    async def caller(number: int) -> list[Stamps]:
+        await asyncio.sleep(at + number * work.stagger_s - time.perf_counter())
+        return [await _reply(stream, number, work.tokens) for _ in range(work.replies)]
+
+    return [stamps for replies in await asyncio.gather(*map(caller, range(work.streams))) for stamps in replies]
+
+
+async def _reply(stream: Stream, number: int, tokens: int) -> Stamps:
+    asked = time.perf_counter()
+    first, seen = 0.0, 0
+    async for piece in stream(number, tokens):
+        if not seen and piece:
+            first = time.perf_counter()
+        seen += piece
+    return Stamps(asked, first, time.perf_counter(), seen)
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """Streams that began in one instant."""
+
+    tokens_per_s: float
+    first_p50_ms: float
+    first_last_ms: float  # until the last of them had its first token
+    whole_ms: float
+
+
+def burst(stamps: Sequence[Stamps]) -> Burst:
+    began = min(each.asked for each in stamps)
+    firsts = [1000 * (each.first - began) for each in stamps]
+    whole_s = max(each.end for each in stamps) - began
+    tokens = sum(each.tokens for each in stamps)
+    return Burst(tokens / whole_s, statistics.median(firsts), max(firsts), 1000 * whole_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """Streams that came one by one, while all of them ran."""
+
     tokens_per_s: float
     first_p50_ms: float
     first_p99_ms: float
-    tokens: int
-
-    def as_json(self) -> dict[str, float]:
-        return asdict(self)
 
 
-async def run(stream: Stream, streams: int, tokens: int) -> Run:
-    """Starts them together and waits for all."""
-    began = time.perf_counter()
-    firsts: list[float] = []
+def steady(stamps: Sequence[Stamps], streams: int, replies: int) -> Steady:
+    """Of callers with `replies` replies each, in their order: from the last one's beginning to the first one's end.
 
-    async def one(number: int) -> int:
-        seen = 0
-        async for piece in stream(number, tokens):
-            if not seen and piece:
-                firsts.append(1000 * (time.perf_counter() - began))
-            seen += piece
-        return seen
-
-    counts = await asyncio.gather(*(one(number) for number in range(streams)))
-    took = time.perf_counter() - began
-    firsts.sort()
+    The tokens of a reply count as if they came evenly.
+    """
+    callers = [stamps[at * replies : (at + 1) * replies] for at in range(streams)]
+    begin = max(caller[0].first for caller in callers)
+    end = min(caller[-1].end for caller in callers)
+    tokens = sum(each.tokens * _share(each, begin, end) for each in stamps)
+    firsts = sorted(1000 * (each.first - each.asked) for each in stamps if begin <= each.asked <= end)
     p99 = firsts[min(len(firsts) - 1, int(0.99 * len(firsts)))]
-    return Run(streams, sum(counts) / took, statistics.median(firsts), p99, sum(counts))
+    return Steady(tokens / (end - begin), statistics.median(firsts), p99)
 
 
-async def first_tokens(stream: Stream, requests: int) -> list[float]:
-    """Milliseconds to the first token of requests that come one after the other."""
-    firsts: list[float] = []
-    for number in range(requests):
-        began = time.perf_counter()
-        seen = False
-        async for piece in stream(number, 4):
-            if piece and not seen:
-                firsts.append(1000 * (time.perf_counter() - began))
-                seen = True
-    return firsts
+def _share(reply: Stamps, begin: float, end: float) -> float:
+    """Of a reply's tokens, those between two moments."""
+    return max(0.0, min(end, reply.end) - max(begin, reply.first)) / max(1e-9, reply.end - reply.first)
 
 
 _WORDS = ("light", "house", "water", "stone", "river", "green", "north", "paper", "music", "table")

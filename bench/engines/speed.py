@@ -1,151 +1,135 @@
 """Tokens a second and time to the first token, through the service and by the engine alone, taking turns in one run."""
 
 import asyncio
+import itertools
 import json
 import statistics
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.engines.load import first_tokens, prompts, run
-from bench.engines.stack import MODEL, GpuStack
-from bitlane import AsyncClient, PrecisionName
-from precision.untyped import mapping
+from bench.engines.load import Stamps, Work, burst, steady
+from bench.engines.sender import Sender, Senders
+from bench.engines.stack import GpuStack
+from bitlane import PrecisionName
 
 _TOKENS = 128
 _FIRSTS = 30
+# Longer replies that come one by one, several from each caller.
+_STEADY_TOKENS, _STEADY_REPLIES, _STEADY_STAGGER_S = 256, 4, 0.025
 
 
-class Alone:
-    """The child that runs the engine by itself."""
-
-    def __init__(self, engine: str, model: str, args: Mapping[str, object]) -> None:
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "bench.engines.alone", engine, model, json.dumps(args)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def wait(self) -> float:
-        """Seconds that loading took. What else the engine prints is passed over."""
-        return float(self._answer("ready")["ready"])
-
-    def ask(self, key: str, **question: int) -> dict[str, Any]:
-        assert self._child.stdin is not None
-        self._child.stdin.write(json.dumps(question) + "\n")
-        self._child.stdin.flush()
-        return self._answer(key)
-
-    def _answer(self, key: str) -> dict[str, Any]:
-        assert self._child.stdout is not None
-        while line := self._child.stdout.readline():
-            try:
-                found: object = json.loads(line)
-            except ValueError:
-                print(f"alone: {line.rstrip()}", file=sys.stderr)
-                continue
-            if key in mapping(found):
-                return dict(mapping(found))
-        raise RuntimeError("the engine alone ended; its output is above")
-
-    def close(self) -> None:
-        self._child.kill()
-        self._child.wait()
+def alone(engine: str, model: str, args: Mapping[str, object]) -> Senders:
+    """The engine by itself: requests and tokens pass in the process that loads it."""
+    return Senders([Sender("bench.engines.alone", engine, model, json.dumps(args))])
 
 
-@dataclass(frozen=True, slots=True)
-class Through:
-    """Streams through the service."""
-
-    client: AsyncClient
-    pin: PrecisionName
-    texts: Iterator[str] = field(default_factory=lambda: prompts(500_000))
-
-    async def stream(self, number: int, tokens: int) -> AsyncIterator[int]:
-        del number
-        text = next(self.texts)
-        async with self.client.stream(text, model=MODEL, pin=self.pin, max_tokens=tokens, temperature=0.0) as deltas:
-            async for delta in deltas:
-                yield len(delta.token_ids)
+def through(target: str, pin: PrecisionName, clients: int) -> Senders:
+    """So many clients' processes; the prompts of each are its own."""
+    first = itertools.count(1_000_000, 1_000_000)
+    return Senders([Sender("bench.engines.client", target, pin, str(next(first))) for _ in range(clients)])
 
 
-async def measure(
-    alone: Alone, stack: GpuStack, pin: PrecisionName, streams: Sequence[int], repeats: int
-) -> dict[str, object]:
-    """All figures: medians over the repeats, and every run."""
-    runs: dict[str, dict[int, list[dict[str, float]]]] = {way: {n: [] for n in streams} for way in ("alone", "through")}
-    firsts: dict[str, list[float]] = {"alone": [], "through": []}
-    async with stack.client() as client:
-        through = Through(client, pin)
-        await run(through.stream, max(streams), 32)  # warms both up
-        alone.ask("tokens_per_s", streams=max(streams), tokens=32)
-        for repeat in range(repeats):
-            for way in ("alone", "through") if repeat % 2 == 0 else ("through", "alone"):
-                if way == "alone":
-                    firsts[way] += alone.ask("first_ms", first=_FIRSTS)["first_ms"]
-                else:
-                    firsts[way] += await first_tokens(through.stream, _FIRSTS)
+Figures = Mapping[str, float]
+
+
+def measure(
+    ways: Mapping[str, Senders], stack: GpuStack, streams: Sequence[int], repeats: int, steady_repeats: int
+) -> dict[str, Any]:
+    """All figures: medians over the repeats, and every run. The first of the ways is the engine alone."""
+    bursts: dict[str, dict[int, list[dict[str, float]]]] = {way: {n: [] for n in streams} for way in ways}
+    steadies: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    firsts: dict[str, list[float]] = {way: [] for way in ways}
+    inside: dict[str, list[float]] = {way: [] for way in list(ways)[1:]}
+    for senders in ways.values():
+        senders.run(Work(max(streams), 32))  # warms it up, and makes the connections
+    for repeat in range(max(repeats, steady_repeats)):
+        for way in list(ways)[:: -1 if repeat % 2 else 1]:
+            senders = ways[way]
+            if repeat < repeats:
+                firsts[way] += _first_ms(senders.run(Work(1, 4, replies=_FIRSTS)))
+                if way in inside:
+                    inside[way] += asyncio.run(_inside_ms(stack))
                 for n in streams:
-                    if way == "alone":
-                        answer = await asyncio.to_thread(alone.ask, "tokens_per_s", streams=n, tokens=_TOKENS)
-                    else:
-                        answer = (await run(through.stream, n, _TOKENS)).as_json()
-                    runs[way][n].append(answer)
-    return _summary(runs, firsts)
-
-
-def _summary(
-    runs: Mapping[str, Mapping[int, Sequence[Mapping[str, float]]]], firsts: Mapping[str, Sequence[float]]
-) -> dict[str, object]:
-    rows: list[dict[str, float]] = []
-    for n in runs["alone"]:
-        alone, through = (_median(runs[way][n], "tokens_per_s") for way in ("alone", "through"))
-        rows.append(
-            {
-                "streams": n,
-                "alone_tokens_per_s": alone,
-                "through_tokens_per_s": through,
-                "ratio": through / alone,
-                "alone_first_p50_ms": _median(runs["alone"][n], "first_p50_ms"),
-                "through_first_p50_ms": _median(runs["through"][n], "first_p50_ms"),
-            }
-        )
-    first = {way: statistics.median(times) for way, times in firsts.items()}
+                    before = stack.cpu_s()
+                    found = asdict(burst(senders.run(Work(n, _TOKENS))))
+                    after = stack.cpu_s()
+                    bursts[way][n].append(
+                        found | {f"cpu_{part}_ms": 1000 * (after[part] - before[part]) for part in after}
+                    )
+            if repeat < steady_repeats:
+                work = Work(max(streams), _STEADY_TOKENS, replies=_STEADY_REPLIES, stagger_s=_STEADY_STAGGER_S)
+                steadies[way].append(asdict(steady(senders.run(work), work.streams, work.replies)))
     return {
-        "rows": rows,
-        "first_token_ms": first | {"added": first["through"] - first["alone"]},
-        "runs": {way: {str(n): list(found) for n, found in by.items()} for way, by in runs.items()},
+        "bursts": {way: {str(n): _medians(runs) for n, runs in by.items()} for way, by in bursts.items()},
+        "steady": {way: _medians(runs) for way, runs in steadies.items() if runs},
+        "first_token_ms": {way: _first_token(times, inside.get(way, [])) for way, times in firsts.items()},
+        "runs": {way: {str(n): runs for n, runs in by.items()} for way, by in bursts.items()},
+        "steady_runs": steadies,
     }
 
 
-def _median(runs: Sequence[Mapping[str, float]], key: str) -> float:
-    return statistics.median(run[key] for run in runs)
+def _first_ms(stamps: Sequence[Stamps]) -> list[float]:
+    return [1000 * (each.first - each.asked) for each in stamps]
+
+
+async def _inside_ms(stack: GpuStack) -> list[float]:
+    """Of the requests that came last: from the claim by the worker to the first chunk in the log.
+
+    Whole milliseconds by the broker's clock, both cut off: right in the mean.
+    """
+    async with stack.operator() as client:
+        recent = await client.admin.requests.recent(limit=_FIRSTS)
+    return [
+        1000 * (each.first_token_at - each.first_claimed_at).total_seconds()
+        for each in recent
+        if each.first_token_at is not None and each.first_claimed_at is not None
+    ]
+
+
+def _first_token(times: Sequence[float], inside: Sequence[float]) -> dict[str, float]:
+    """`outside_mean` is what passes before and after the engine: beside one engine, so without the noise of two."""
+    found = {"p50": statistics.median(times), "mean": statistics.mean(times)}
+    return found | ({"outside_mean": found["mean"] - statistics.mean(inside)} if inside else {})
+
+
+def _medians(runs: Sequence[Figures]) -> dict[str, float]:
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
 def table(found: Mapping[str, Any]) -> str:
-    lines = ["streams   alone tok/s   through tok/s   ratio   first alone ms   first through ms"]
-    lines += [
-        f"{row['streams']:7.0f} {row['alone_tokens_per_s']:13.0f} {row['through_tokens_per_s']:15.0f} "
-        f"{row['ratio']:7.3f} {row['alone_first_p50_ms']:16.1f} {row['through_first_p50_ms']:18.1f}"
-        for row in found["rows"]
-    ]
-    first = found["first_token_ms"]
-    lines.append(
-        f"first token, one stream, idle: alone {first['alone']:.2f} ms, through {first['through']:.2f} ms, "
-        f"added {first['added']:.2f} ms"
-    )
+    """For people. Shares are of the first way, the engine alone."""
+    alone, *others = found["bursts"]
+    lines = ["streams  way           tok/s   share   last first token ms   to the end ms"]
+    for n in found["bursts"][alone]:
+        for way in (alone, *others):
+            row, base = found["bursts"][way][n], found["bursts"][alone][n]
+            share = row["tokens_per_s"] / base["tokens_per_s"]
+            lines.append(
+                f"{n:>7}  {way:12} {row['tokens_per_s']:7.0f} {share:7.3f} {row['first_last_ms']:21.1f} "
+                f"{row['whole_ms']:15.1f}"
+            )
+    for way, row in found["steady"].items():
+        share = row["tokens_per_s"] / found["steady"][alone]["tokens_per_s"]
+        lines.append(
+            f"one by one, {way}: {row['tokens_per_s']:.0f} tok/s, share {share:.3f}; first token p50 "
+            f"{row['first_p50_ms']:.1f} ms, p99 {row['first_p99_ms']:.1f} ms"
+        )
+    for way, first in found["first_token_ms"].items():
+        added = first["p50"] - found["first_token_ms"][alone]["p50"]
+        lines.append(
+            f"first token, {way}: p50 {first['p50']:.2f} ms, added {added:.2f} ms; outside of the engine, in the mean: "
+            f"{first.get('outside_mean', 0.0):.2f} ms"
+        )
     return "\n".join(lines)
 
 
-def throughput_file(found: Mapping[str, Any], receipt: Mapping[str, object], path: Path) -> None:
-    """Writes what `bench.costs` reads: tokens a second of one worker by streams, for a profile."""
+def throughput_file(found: Mapping[str, Any], receipt: Mapping[str, object], path: Path, way: str, what: str) -> None:
+    """Writes what `bench.costs` reads: tokens a second of one engine by streams, for a profile. `what` was measured."""
     measured = [
-        {"streams": int(row["streams"]), "tokens_per_s": round(row["through_tokens_per_s"], 1)} for row in found["rows"]
+        {"streams": int(n), "tokens_per_s": round(row["tokens_per_s"], 1)} for n, row in found["bursts"][way].items()
     ]
-    workload = f"{_TOKENS} tokens in, {_TOKENS} out, greedy, one worker on one GPU, through the whole service"
+    workload = f"{_TOKENS} tokens in, {_TOKENS} out, greedy, one worker on one GPU, {what}"
     written = {"profile": receipt, "workload": workload, "measured": measured}
     path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")

@@ -1,10 +1,10 @@
-"""The whole service around GPU engines: an embedded server, a router, and workers, each a process of its own."""
+"""The whole service around GPU engines: an embedded server, routers, and workers, each a process of its own."""
 
 import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,7 @@ import bitlane
 from bitlane import AsyncClient
 from deploy.local.processes import Process
 from deploy.local.server import LocalServer
-from deploy.local.tenants import make_tenants
+from deploy.local.tenants import OPERATOR, make_tenants
 
 KEY = "bl_local_acme"
 MODEL = "measured"
@@ -33,18 +33,22 @@ class Pool:
 class GpuStack:
     """`with GpuStack(pools) as stack:` leaves nothing running. `add_worker` starts further ones."""
 
-    def __init__(self, pools: list[Pool], *, lease_ms: int = 3000, context_tokens: int = 4096) -> None:
+    def __init__(
+        self, pools: list[Pool], *, lease_ms: int = 3000, context_tokens: int = 4096, routers: Sequence[int] = (1,)
+    ) -> None:
+        """`routers`: for each port, so many router processes share it."""
         self.folder = Path(tempfile.mkdtemp(prefix="bitlane-gpu-"))
         self.pools = {pool.precision: pool for pool in pools}
         self._lease_ms = lease_ms
         self._context_tokens = context_tokens
+        self._routers = routers
+        self.targets: dict[int, str] = {}  # by the number of router processes
         self.server = LocalServer(folder=self.folder / "server")
         self.workers: dict[str, list[Process]] = {pool.precision: [] for pool in pools}
-        self.router: Process | None = None
-        self.target = ""
+        self.routers: dict[int, Process] = {}
 
     def start(self) -> Self:
-        """Returns when the router listens; workers load meanwhile, see `wait`."""
+        """Returns when routers listen; workers load meanwhile, see `wait`."""
         self.server.start()
         config = self.folder / "router.json"  # JSON is YAML
         local = Path("config/local.yaml").read_text(encoding="utf-8")
@@ -55,13 +59,11 @@ class GpuStack:
             f"    pools:\n{pools}\n    gates: {{}}\n{operators}\n",
             encoding="utf-8",
         )
-        self.router = self._spawn(
-            "router",
-            "router",
-            ["--config", str(config), "--listen", "localhost:0", "--name", "router"],
-            {"BITLANE_ROUTER_BROKER_URL": self.server.url},
-        )
-        self.target = f"localhost:{self.router.wait_for('router.ready', 60.0)['port']}"
+        for count in self._routers:
+            arguments = ["--config", str(config), "--listen", "localhost:0", "--processes", str(count)]
+            name, env = f"router-{count}", {"BITLANE_ROUTER_BROKER_URL": self.server.url}
+            self.routers[count] = self._spawn(name, "router", [*arguments, "--name", name], env)
+            self.targets[count] = f"localhost:{self.routers[count].wait_for('router.ready', 60.0)['port']}"
         make_tenants(self.target)
         return self
 
@@ -82,8 +84,27 @@ class GpuStack:
         time.sleep(0.5)  # the router looks at the registry a few times a second
         return time.monotonic() - began
 
+    @property
+    def target(self) -> str:
+        """The port that the fewest routers share."""
+        return self.targets[min(self.targets)]
+
     def client(self) -> AsyncClient:
         return bitlane.AsyncClient(self.target, api_key=KEY, timeout=300)
+
+    def operator(self) -> AsyncClient:
+        return bitlane.AsyncClient(self.target, api_key=OPERATOR, timeout=30)
+
+    def cpu_s(self) -> dict[str, float]:
+        """Seconds of CPU that the parts have used: routers with their children, workers without their engines'."""
+        supervisors = [router.pid for router in self.routers.values()]
+        routers = supervisors + [pid for supervisor in supervisors for pid in children(supervisor)]
+        workers = [worker.pid for workers in self.workers.values() for worker in workers]
+        return {
+            "router": sum(map(cpu_s, routers)),
+            "worker": sum(map(cpu_s, workers)),
+            "server": cpu_s(self.server.pid),
+        }
 
     def stop(self) -> None:
         for process in self._processes():
@@ -98,7 +119,7 @@ class GpuStack:
 
     def _processes(self) -> list[Process]:
         workers = [worker for workers in self.workers.values() for worker in workers]
-        return [*([self.router] if self.router else []), *workers]
+        return [*self.routers.values(), *workers]
 
     def _spawn(self, name: str, module: str, arguments: list[str], env: Mapping[str, str]) -> Process:
         log = self.folder / f"{name}.log"
@@ -127,6 +148,15 @@ def children(pid: int) -> list[int]:
             child = int(stat.parent.name)
             found += [child, *children(child)]
     return found
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of CPU that a process has used, those of its children left out; 0 when it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def engine_process(pid: int) -> int:
