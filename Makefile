@@ -131,3 +131,13 @@ PEERS := litellm smg sglang-router
 bench-peers: $(VENV)/.dev $(PEERS:%=.venv-peers-%/.installed)  ## bitlane beside LiteLLM, smg and sglang-router (15 minutes, 1 GB of packages)
 	$(BIN)/python -m bench.peers --json $(RESULTS)/peers.json
 	$(BIN)/python -m bench.report
+
+.venv-profile/.installed: requirements/profile.txt
+	@test -x .venv-profile/bin/python || $(PYTHON) -m venv .venv-profile
+	.venv-profile/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r $<
+	@touch $@
+
+CASE ?= flood
+.PHONY: bench-profile
+bench-profile: $(VENV)/.dev .venv-profile/.installed  ## Where a router's time goes under the CASE of bench.service; a flame graph
+	$(BIN)/python -m bench.profile --case "$(CASE)" --svg $(RESULTS)/flame.svg

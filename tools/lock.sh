@@ -20,6 +20,7 @@ compile --group train -c requirements/dev.txt -o requirements/train.txt
 compile --no-deps requirements/model.in -o requirements/model.txt
 compile --no-deps requirements/train-model.in -o requirements/train-model.txt
 compile --no-deps requirements/fuzz.in -o requirements/fuzz.txt
+compile requirements/profile.in -o requirements/profile.txt
 # Each peer of `make bench-peers` has an environment to itself: their needs contradict ours and each other's.
 for peer in litellm smg sglang-router; do
   compile "requirements/peer-$peer.in" -o "requirements/peer-$peer.txt"

@@ -1,0 +1,1 @@
+"""Where a router's time goes under load."""
