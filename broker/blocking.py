@@ -29,11 +29,12 @@ class BlockingCalls:
     async def run_all(self, commands: Sequence[bytes], *, wait_s: float) -> list[Reply]:
         """Runs packed commands, of which the server may hold back the first; it goes on with the rest by itself.
 
-        Fails as `run` does, whichever command the server refuses.
+        Fails as `run` does, whichever command the server refuses. A connection that was lost since its last command
+        counts as lost now: the server that one would find in its place may have forgotten what the caller waits for.
         """
         connection = self._idle.pop() if self._idle else None
         try:
-            if connection is None or connection.closed:
+            if connection is None:
                 connection = await Connection.open(self._pipeline.endpoint, self._timeout_s)
             replies = await connection.run(b"".join(commands), len(commands), wait_s + self._timeout_s)
         except Disconnected as error:

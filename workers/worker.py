@@ -20,7 +20,8 @@ from workers.run import Run
 
 _log = structlog.get_logger("bitlane.worker")
 _OUTCOMES = {FinishReason.STOP: Outcome.STOP, FinishReason.LENGTH: Outcome.LENGTH}
-_WAIT_S = 1.0
+# A worker that is frozen, or cut off, while it waits still takes what comes within this time; it returns after a lease.
+_WAIT_S = 0.25
 _HEARTBEAT_S = 0.5
 _SOON_S = 0.05
 _HEALTH_S = 1.0

@@ -184,7 +184,7 @@ async def test_a_streamed_request_is_one_tree_from_the_sdk_to_the_engine(
         assert not [key for key in told(trace.one(name)) if key.startswith("gen_ai.")], name
 
     # The log line of the call leads to its trace, and tells the figures.
-    line = stack.routers[0].next_event({"rpc.end"}, 10, after=_line_of(stack, stream.request_id))
+    line = stack.routers[0].next_event({"rpc.end"}, 10, after=await _line_of(stack, stream.request_id))
     assert line is not None
     assert line["trace_id"] == trace.one(GENERATE).trace_id.hex()
     assert line["span_id"] == trace.one(GENERATE).span_id.hex()
@@ -197,10 +197,14 @@ async def test_a_streamed_request_is_one_tree_from_the_sdk_to_the_engine(
     }
 
 
-def _line_of(stack: Stack, request_id: str) -> int:
-    """The number of the log line that ends the request's call."""
-    text = (stack.folder / "router-1.log").read_text(encoding="utf-8").splitlines()
-    return next(number for number, line in enumerate(text) if "rpc.end" in line and request_id in line)
+async def _line_of(stack: Stack, request_id: str) -> int:
+    """The number of the log line that ends the request's call: lines are written a moment later, many together."""
+    while True:
+        text = (stack.folder / "router-1.log").read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(text):
+            if "rpc.end" in line and request_id in line:
+                return number
+        await asyncio.sleep(0.01)
 
 
 async def test_a_request_whose_worker_was_killed_stays_one_trace(
