@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.profile.stacks import Node, by_function, by_package, flame_graph, read
+from bench.profile.stacks import Node, by_function, by_package, event_loop, flame_graph, read
 from bench.service import parts
 from bench.service.cases import CASES, Case
 from bench.service.variants import BITLANE, Variant, of_stack
@@ -62,8 +62,10 @@ def _profile(case: Case, seconds: int) -> tuple[Node, dict[str, float]]:
             before = _threads(pid)
             out = folder / "folded.txt"
             subprocess.run(
-                [_PY_SPY, "record", "--pid", str(pid), "--format", "raw", "--output", out]
-                + ["--duration", str(seconds), "--rate", str(_RATE)],
+                [
+                    *(_PY_SPY, "record", "--pid", str(pid), "--format", "raw", "--output", out),
+                    *("--duration", str(seconds), "--rate", str(_RATE)),
+                ],
                 check=True,
                 capture_output=True,
             )
@@ -72,7 +74,7 @@ def _profile(case: Case, seconds: int) -> tuple[Node, dict[str, float]]:
             stop.set()
             load.join()
         used = {name: cpu - before.get(name, 0.0) for name, cpu in after.items()}
-        return read(out.read_text(encoding="utf-8").splitlines()), used
+        return event_loop(read(out.read_text(encoding="utf-8").splitlines())), used
 
 
 def _load_until(case: Case, variant: Variant, stop: threading.Event) -> None:

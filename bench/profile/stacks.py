@@ -65,6 +65,18 @@ def package_of(name: str) -> str:
     return re.sub(r"^\d+$", "python", first) if slash else first.removesuffix(".py").removesuffix(".pyx")
 
 
+def event_loop(root: Node) -> Node:
+    """The part of the asyncio loop. Other threads wait most of the time, and py-spy does not always see that they do.
+
+    Raises:
+        LookupError: no loop was sampled.
+    """
+    for node in walk(root):
+        if node.name.startswith("Runner.run "):
+            return Node("the event loop", node.samples, node.own, node.children)
+    raise LookupError("no event loop was sampled")
+
+
 def walk(node: Node) -> Iterator[Node]:
     """Itself and all below, depth first."""
     yield node
