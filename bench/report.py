@@ -62,7 +62,7 @@ def _plot(name: str, figures: Mapping[str, Any]) -> str:
     """The plot of a benchmark; empty for one that has none."""
     if name == "service":
         return _cases(
-            "Between client and model: CPU of a request in the proxy",
+            "Between client and model: CPU of a request in the proxy, ms",
             figures["cases"],
             {case: (case, CPU_REQUEST) for case in ("unary", "flood", "64 streams", "512 streams")},
         )
