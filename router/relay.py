@@ -47,6 +47,7 @@ class Reader:
         self._stale = False  # the inbox may have lost entries, or this router's place among the followers
         self._draining = False
         self._wake = asyncio.Event()
+        self._pausing: asyncio.Future[None] | None = None
 
     @property
     def ending(self) -> Ending | None:
@@ -66,6 +67,7 @@ class Reader:
         self._ending = ending
         self._known = max(self._known, ending.next_index)
         self._wake.set()
+        self._end_pause()
 
     def push_log(self, attachment: Attachment, start: int) -> None:
         """What the log holds from number `start` on, when it was read just now."""
@@ -75,6 +77,8 @@ class Reader:
         self._known = max(self._known, attachment.next_index)
         self._ending = self._ending or attachment.ending
         self._wake.set()
+        if self._ending:
+            self._end_pause()
 
     def mark_stale(self) -> None:
         self._stale = True
@@ -84,6 +88,23 @@ class Reader:
         """Makes `read` fail: the router is about to stop."""
         self._draining = True
         self._wake.set()
+        self._end_pause()
+
+    async def pause(self, seconds: float) -> None:
+        """Lets chunks gather, for so long at most: not once the end is known, since nothing comes after it."""
+        if self._ending or self._draining:
+            return
+        self._pausing = asyncio.get_running_loop().create_future()
+        timer = asyncio.get_running_loop().call_later(seconds, self._end_pause)
+        try:
+            await self._pausing
+        finally:
+            timer.cancel()
+            self._pausing = None
+
+    def _end_pause(self) -> None:
+        if self._pausing is not None and not self._pausing.done():
+            self._pausing.set_result(None)
 
     async def read(self) -> Batch:
         """Waits for more, and takes all there is.

@@ -218,7 +218,7 @@ class InferenceService:
                     return
                 if not first and self._merge_s:
                     busy_s = min(_LONGEST_MERGE_S, self._relay.open_readers * _MERGE_S_A_STREAM)
-                    await asyncio.sleep(max(self._merge_s, busy_s))
+                    await reader.pause(max(self._merge_s, busy_s))
                 first = False
 
     def _close(self, reader: Reader, watch: ServedCall) -> None:

@@ -1,4 +1,4 @@
-"""How often a worker writes the tokens of its requests, and reads them from an engine that gathers them. Pure."""
+"""How often a worker writes the tokens of its requests. Pure."""
 
 # So the writes of all requests together stay below 2,000 a second, up to a pause that a reader would notice: what a
 # write costs worker, broker and router hardly depends on how many tokens are in it.

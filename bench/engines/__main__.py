@@ -97,8 +97,9 @@ def _speed(options: argparse.Namespace) -> int:
         if options.together:
             _say(f"{options.engine} alone is up after {alone.wait():.0f} s")
         ways = {"alone": alone}
-        for count, target in stack.targets.items():
-            ways[f"{count} router{'s' if count > 1 else ''}"] = senders = speed.through(target, pin, options.clients)
+        for way, (count, target) in enumerate(stack.targets.items(), start=1):
+            senders = speed.through(target, pin, options.clients, way)
+            ways[f"{count} router{'s' if count > 1 else ''}"] = senders
             opened.callback(senders.close)
             senders.wait()
         streams = [int(n) for n in options.streams.split(",")]

@@ -21,7 +21,7 @@ async def main() -> None:
     began = time.perf_counter()
     engine = (_vllm if name == "vllm" else _sglang)(model, args)
 
-    texts = prompts(100_000)
+    texts = prompts(1_000_000)
 
     async def stream(number: int, tokens: int) -> AsyncIterator[int]:
         ids = vocabulary.encode(next(texts))

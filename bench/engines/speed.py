@@ -1,7 +1,6 @@
 """Tokens a second and time to the first token, through the service and by the engine alone, taking turns in one run."""
 
 import asyncio
-import itertools
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from bench.engines.stack import GpuStack
 from bitlane import PrecisionName
 
 _TOKENS = 128
-_FIRSTS = 30
+_FIRSTS = 20
 # Longer replies that come one by one, several from each caller.
 _STEADY_TOKENS, _STEADY_REPLIES, _STEADY_STAGGER_S = 256, 4, 0.025
 
@@ -25,10 +24,12 @@ def alone(engine: str, model: str, args: Mapping[str, object]) -> Senders:
     return Senders([Sender("bench.engines.alone", engine, model, json.dumps(args))])
 
 
-def through(target: str, pin: PrecisionName, clients: int) -> Senders:
-    """So many clients' processes; the prompts of each are its own."""
-    first = itertools.count(1_000_000, 1_000_000)
-    return Senders([Sender("bench.engines.client", target, pin, str(next(first))) for _ in range(clients)])
+def through(target: str, pin: PrecisionName, clients: int, way: int) -> Senders:
+    """So many clients' processes. The prompts of each are its own, and those of each of the ways through, from 1 on:
+    a prefix cache would make the second one quicker.
+    """
+    firsts = [str(1_000_000 * (way + 1) + 50_000 * n) for n in range(clients)]
+    return Senders([Sender("bench.engines.client", target, pin, first) for first in firsts])
 
 
 Figures = Mapping[str, float]

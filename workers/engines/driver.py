@@ -78,9 +78,6 @@ class DriverOptions:
 class Driver(Protocol):
     """See the module's docstring. An error that is none of those named is a failure of that one order."""
 
-    gathers: bool
-    """Whether tokens that come while a stream is not read are one step of it, and hold up nothing."""
-
     async def start(self, lost: Callable[[str], None]) -> Started:
         """Loads the model. `lost` may be called from the event loop's thread when the engine dies later.
 

@@ -8,7 +8,6 @@ import structlog
 
 from precision.profile import Profile
 from workers.engine import Delta, EngineDead, Job, JobRejected, Load
-from workers.engines.beat import Beat
 from workers.engines.chat_template import TemplateRefused
 from workers.engines.driver import Driver, DriverOptions, Order, OrderRefused
 from workers.engines.failures import facts
@@ -54,7 +53,6 @@ class HostedEngine:
         self._context_tokens = 0
         self._life = Lifeline()
         self._taken = 0
-        self._beat = Beat()
 
     @property
     def profile(self) -> Profile:
@@ -97,9 +95,6 @@ class HostedEngine:
                         yield delta
                     if delta.finish_reason is not None:
                         return
-                    # What is about to reach its limit is read without delay: its slot shall be free.
-                    if self._driver.gathers and reply.left > 2 * len(step.token_ids):
-                        await self._beat.wait(self._taken)
         except (EngineDead, JobRejected):
             raise
         except OrderRefused as refused:

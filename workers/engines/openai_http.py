@@ -135,8 +135,6 @@ def make(precision: Precision, options: chosen.Options) -> Engine:
 class HttpDriver:
     """A server that takes and returns token ids: see `workers.engines.driver.Driver`."""
 
-    gathers = False
-
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
         self._server = HttpServer(options.url, options.key, options.slots)

@@ -29,8 +29,6 @@ _SEED_MASK = 0x7FFF_FFFF_FFFF_FFFF
 class SglangDriver:
     """See `workers.engines.driver.Driver`."""
 
-    gathers = True  # a chunk has all tokens until then
-
     def __init__(self, options: DriverOptions) -> None:
         """Raises ValueError for engine arguments that this adapter does not allow."""
         if options.engine_args.get("trust_remote_code"):

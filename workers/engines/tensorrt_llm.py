@@ -31,8 +31,6 @@ _PRIORITIES = {PriorityClass.INTERACTIVE: 0.9, PriorityClass.STANDARD: 0.5, Prio
 class TensorRtLlmDriver:
     """See `workers.engines.driver.Driver`."""
 
-    gathers = False
-
     def __init__(self, options: DriverOptions) -> None:
         """Raises ValueError for engine arguments that this adapter does not allow."""
         if options.engine_args.get("trust_remote_code"):

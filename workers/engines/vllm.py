@@ -19,8 +19,6 @@ _REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 class VllmDriver:
     """See `workers.engines.driver.Driver`."""
 
-    gathers = True  # in its RequestOutputCollector
-
     def __init__(self, options: DriverOptions) -> None:
         """Raises ValueError for engine arguments that this adapter does not allow."""
         if options.engine_args.get("trust_remote_code"):

@@ -154,3 +154,23 @@ async def test_a_request_that_the_server_forgot_is_not_found(broker: Broker, rel
     with pytest.raises(Fault) as fault:
         await read_all(reader)
     assert fault.value.reason == "REQUEST_NOT_FOUND"
+
+
+async def test_a_pause_ends_as_soon_as_nothing_more_comes(broker: Broker, relay: Relay) -> None:
+    lease = await submitted(broker)
+    reader = relay.open(REF)
+    await broker.append(lease, 0, CHUNKS[0], 1)
+    assert (await reader.read()).chunks == (CHUNKS[0],)
+    pausing = asyncio.create_task(reader.pause(60))
+    await broker.append(lease, 1, CHUNKS[1], 1)
+    await asyncio.sleep(0.1)
+    assert not pausing.done()  # more is to gather
+    await broker.finish(lease, 2, CHUNKS[2], 1, Outcome.STOP, "", Usage(1, 0, 3))
+    await asyncio.wait_for(pausing, 5)
+    await asyncio.wait_for(reader.pause(60), 5)
+    assert (await reader.read()).chunks == (CHUNKS[1], CHUNKS[2])
+    reader.drain()
+
+
+async def test_a_pause_without_an_end_ends_by_itself(relay: Relay) -> None:
+    await asyncio.wait_for(relay.open(REF).pause(0.01), 5)
