@@ -145,6 +145,16 @@ def unknown_model(model: str) -> Fault:
     )
 
 
+def reply_lost(request_id: str) -> Fault:
+    """The store lost the end of a reply that its client has read: it cannot be continued from there."""
+    return Fault(
+        grpc.StatusCode.ABORTED,
+        "REPLY_LOST",
+        "the store has lost chunks of this reply that were sent already; send the request again under another id",
+        {"request_id": request_id},
+    )
+
+
 def unknown_request(request_id: str) -> Fault:
     """The same for a request that never was, one whose resume window is over, and another tenant's."""
     return Fault(

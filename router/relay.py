@@ -14,8 +14,18 @@ import structlog
 from broker.client import Broker
 from broker.feed import Feed
 from broker.inbox import InboxBatch
-from broker.types import Attachment, BrokerUnavailable, ChunkEvent, EndEvent, Ending, Gap, RequestNotFound, RequestRef
-from router.faults import router_draining, unknown_request
+from broker.types import (
+    Attachment,
+    BrokerUnavailable,
+    ChunkEvent,
+    EndEvent,
+    Ending,
+    Gap,
+    IndexOutOfRange,
+    RequestNotFound,
+    RequestRef,
+)
+from router.faults import reply_lost, router_draining, unknown_request
 
 _log = structlog.get_logger("bitlane.router")
 
@@ -110,7 +120,8 @@ class Reader:
         """Waits for more, and takes all there is.
 
         Raises:
-            Fault: UNAVAILABLE when the router drains; NOT_FOUND when the broker lost the request.
+            Fault: UNAVAILABLE when the router drains; NOT_FOUND when the broker lost the request; ABORTED when it lost
+                chunks that were taken already.
         """
         while True:
             if self._draining:
@@ -145,6 +156,8 @@ class Reader:
                     attachment = await self._broker.read_log(self.ref, start)
             except RequestNotFound:
                 raise unknown_request(self.ref.request_id) from None
+            except IndexOutOfRange:
+                raise reply_lost(self.ref.request_id) from None
             except BrokerUnavailable:
                 # The client keeps its stream; work goes on when the broker is back.
                 await asyncio.sleep(delay * random.uniform(0.5, 1.5))

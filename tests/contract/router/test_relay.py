@@ -174,3 +174,17 @@ async def test_a_pause_ends_as_soon_as_nothing_more_comes(broker: Broker, relay:
 
 async def test_a_pause_without_an_end_ends_by_itself(relay: Relay) -> None:
     await asyncio.wait_for(relay.open(REF).pause(0.01), 5)
+
+
+async def test_a_log_that_lost_what_was_read_ends_the_stream_in_plain_words(broker: Broker, relay: Relay) -> None:
+    """As after a crash of a server that had not written its last second."""
+    reader = relay.open(REF)
+    lease = await submitted(broker)
+    await write(broker, lease, 0, 3)
+    while reader.next_index < 3:
+        await reader.read()
+    await broker._shards[0].command("LTRIM", "bl:{0}:log:acme/r1", 0, 1)  # pyright: ignore[reportPrivateUsage]
+    reader.mark_stale()
+    with pytest.raises(Fault) as caught:
+        await asyncio.wait_for(reader.read(), 5)
+    assert (caught.value.code.name, caught.value.reason) == ("ABORTED", "REPLY_LOST")
