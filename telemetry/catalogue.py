@@ -183,6 +183,15 @@ ENGINE_TOKENS = _counter(
 )
 SLOTS_USED = _gauge("bitlane.slots.used", "{slot}", "Slots of this worker's engine that run a request.", "bitlane.pool")
 SLOTS = _gauge("bitlane.slots", "{slot}", "Slots of this worker's engine.", "bitlane.pool")
+ENGINE_RUNNING = _gauge(
+    "bitlane.engine.running", "{request}", "Requests in the engine's batch, by its own count.", "bitlane.pool"
+)
+ENGINE_WAITING = _gauge(
+    "bitlane.engine.waiting", "{request}", "Requests that the engine holds and has not begun.", "bitlane.pool"
+)
+ENGINE_CACHE = _gauge(
+    "bitlane.engine.cache.used", "1", "Used part of the engine's key/value cache, 0 to 1.", "bitlane.pool"
+)
 LEASES_LOST = _counter(
     "bitlane.leases.lost",
     "{lease}",

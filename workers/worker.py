@@ -63,6 +63,9 @@ class Worker:
         self._telemetry = telemetry
         telemetry.slots.observe(lambda: [(engine.slots, (options.pool,))])
         telemetry.slots_used.observe(lambda: [(len(self._serving), (options.pool,))])
+        telemetry.engine_running.observe(lambda: [(engine.load().running, (options.pool,))])
+        telemetry.engine_waiting.observe(lambda: [(engine.load().waiting, (options.pool,))])
+        telemetry.engine_cache.observe(self._cache_used)
         self._profile = profile_to_bytes(engine.profile)
         self._lease_s = broker.options.lease_ms / 1000
         self._serving: dict[RequestRef, _Serving] = {}
@@ -79,6 +82,11 @@ class Worker:
         self._may_claim = asyncio.Event()  # or has to stop
         self._pausing = asyncio.Event()
         self._has_to_empty = asyncio.Event()
+
+    def _cache_used(self) -> list[tuple[float, tuple[str, ...]]]:
+        """Nothing where the engine does not say."""
+        used = self._engine.load().kv_cache_used
+        return [] if used is None else [(used, (self._options.pool,))]
 
     def stop(self) -> None:
         """Claims no more; `run` returns when the running requests are done or handed back."""

@@ -151,7 +151,7 @@ class ScriptedEngine:
         self._require_alive()
 
     def load(self) -> Load:
-        return Load(self._running)
+        return Load(self._running, kv_cache_used=self._running / self.slots)  # as if each slot had its part
 
     async def close(self) -> None:
         self._death = self._death or "the engine was closed"

@@ -48,6 +48,25 @@ WORKERS = Board(
                     "{{instance}}",
                 ),
                 Panel(
+                    "Requests in engines",
+                    (
+                        Query(
+                            'sum by (bitlane_pool) (bitlane_engine_running{bitlane_pool=~"$pool"})', "{{bitlane_pool}}"
+                        ),
+                        Query(
+                            'sum by (bitlane_pool) (bitlane_engine_waiting{bitlane_pool=~"$pool"})',
+                            "{{bitlane_pool}} not begun",
+                        ),
+                    ),
+                    about="By their own count. What is not begun has a slot, and no place in the engine's batch.",
+                ),
+                line(
+                    "Key/value cache used",
+                    'max by (bitlane_pool, instance) (bitlane_engine_cache_used_ratio{bitlane_pool=~"$pool"})',
+                    "{{bitlane_pool}} {{instance}}",
+                    "percentunit",
+                ),
+                Panel(
                     "Prefill",
                     quantiles(
                         "bitlane_prefill_duration_seconds",
