@@ -87,8 +87,6 @@ class Reader:
         self._known = max(self._known, attachment.next_index)
         self._ending = self._ending or attachment.ending
         self._wake.set()
-        if self._ending:
-            self._end_pause()
 
     def mark_stale(self) -> None:
         self._stale = True

@@ -8,6 +8,7 @@ import structlog
 from bitlane.internal.v1 import job_pb2
 from bitlane.v1 import inference_pb2 as pb
 from broker.client import Broker
+from broker.pace import gap_s
 from broker.types import (
     BrokerUnavailable,
     Ending,
@@ -44,10 +45,6 @@ from telemetry.calls import ServedCall
 _log = structlog.get_logger("bitlane.router")
 _ABANDON_TRIES = 5
 _UNSURE_GRACE_S = 5.0
-# What a message costs hardly depends on how much is in it: with many streams each waits longer between two of them, so
-# that all together send 2,000 a second at most, up to a pause that a reader would notice.
-_MERGE_S_A_STREAM = 1 / 2000
-_LONGEST_MERGE_S = 0.05
 
 
 class InferenceService:
@@ -217,8 +214,7 @@ class InferenceService:
                     await call.write(pb.GenerateEvent(finished=finished_message(batch.ending, admission.decision)))
                     return
                 if not first and self._merge_s:
-                    busy_s = min(_LONGEST_MERGE_S, self._relay.open_readers * _MERGE_S_A_STREAM)
-                    await reader.pause(max(self._merge_s, busy_s))
+                    await reader.pause(max(self._merge_s, gap_s(self._relay.open_readers)))
                 first = False
 
     def _close(self, reader: Reader, watch: ServedCall) -> None:

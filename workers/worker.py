@@ -10,12 +10,12 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from broker.client import Broker
+from broker.pace import gap_s
 from broker.types import BrokerUnavailable, Claim, Directive, Held, Outcome, RequestRef, Sickness, WorkerInfo
 from telemetry.attempts import FAILED, WorkerTelemetry
 from workers.convert import job_from_bytes, profile_to_bytes, told_of
 from workers.engine import Engine, EngineDead, FinishReason, Job, JobRejected
 from workers.fitness import FitnessLog
-from workers.pace import gap_s
 from workers.run import Run
 
 _log = structlog.get_logger("bitlane.worker")

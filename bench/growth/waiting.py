@@ -17,8 +17,9 @@ from bench.service.measure import measure
 from bench.service.upstream import HELD
 from bench.service.variants import BITLANE, Variant, of_stack
 from broker import Broker, BrokerOptions
-from broker.types import Account, Limits, Price, Priority, RequestRef, Submission
+from broker.types import Submission
 from deploy.local.stack import Stack
+from tests.contract.broker.requests import make_submission
 
 WAITING = (10, 1_000, 100_000)
 GROWS = "waiting requests"
@@ -82,23 +83,13 @@ async def _fill(url: str, waiting: int) -> None:
 
 
 def _submission(number: int) -> Submission:
-    return Submission(
-        ref=RequestRef(f"waiting-{number % _TENANTS}", str(number)),
+    return make_submission(
+        str(number),
+        f"waiting-{number % _TENANTS}",
         pool=_POOL,
-        digest="digest",
         job=b"x" * 200,
-        decision=b"decision",
         router="nobody",
         timeout_ms=1000 * _FOREVER_S,
         prompt_tokens=50,
         output_tokens=200,
-        priority=Priority.STANDARD,
-        weight=1.0,
-        migratable=True,
-        key="ci",
-        task="chat",
-        price=Price(),
-        fp8_price=Price(),
-        accounts=(Account("", "", Limits()),),
-        pool_max_waiting=None,
     )

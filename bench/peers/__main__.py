@@ -12,7 +12,6 @@ pass bytes on. They use all cores of the machine, LiteLLM and one bitlane router
 
 import argparse
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from bench.peers.budgets import budgets
@@ -20,10 +19,8 @@ from bench.peers.cases import CASES
 from bench.peers.catalogue import PEERS, chosen
 from bench.peers.processes import PeerFailed
 from bench.peers.variants import BITLANE_HTTP, variants
-from bench.results import save
-from bench.service.budgets import table
+from bench.service.budgets import conclude
 from bench.service.measure import RoundFailed, run
-from bench.service.report import as_json, tables
 from bench.service.variants import BITLANE
 
 
@@ -43,17 +40,8 @@ def main() -> int:
         print(f"bench.peers: {failed}", file=sys.stderr)
         return 1
     found = [budget for own in (BITLANE, BITLANE_HTTP) for budget in budgets(results, own)]
-    markdown = f"{tables(CASES, results)}\n\n{table(found)}"
-    print(markdown)
-    save(
-        arguments.json,
-        {
-            "rounds": arguments.rounds,
-            "versions": {peer.name: peer.version() for peer in peers},
-            "cases": as_json(CASES, results),
-            "budgets": [asdict(budget) for budget in found],
-            "markdown": markdown,
-        },
+    conclude(
+        arguments.json, arguments.rounds, CASES, results, found, versions={peer.name: peer.version() for peer in peers}
     )
     return 0
 

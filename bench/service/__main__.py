@@ -8,14 +8,11 @@ case and the budgets; fails on no figure.
 
 import argparse
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
-from bench.results import save
-from bench.service.budgets import budgets, table
+from bench.service.budgets import budgets, conclude
 from bench.service.cases import CASES
 from bench.service.measure import RoundFailed, run
-from bench.service.report import as_json, tables
 from bench.service.variants import variants
 
 
@@ -38,17 +35,7 @@ def main() -> int:
         print(f"bench.service: {failed}", file=sys.stderr)
         return 1
     found = budgets(results)
-    markdown = f"{tables(CASES, results)}\n\n{table(found)}"
-    print(markdown)
-    save(
-        arguments.json,
-        {
-            "rounds": arguments.rounds,
-            "cases": as_json(CASES, results),
-            "budgets": [asdict(budget) for budget in found],
-            "markdown": markdown,
-        },
-    )
+    conclude(arguments.json, arguments.rounds, CASES, results, found)
     return 0
 
 

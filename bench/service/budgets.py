@@ -1,15 +1,20 @@
 """The budgets that bitlane set itself, and what was measured against each."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from bench.results import save
+from bench.service.cases import Case
 from bench.service.report import (
     CPU_REQUEST,
     CPU_TOKEN,
     Rounds,
     added_ms,
+    as_json,
     figure,
     ratio,
+    tables,
 )
 from bench.service.variants import BITLANE, FLOOR
 
@@ -82,3 +87,19 @@ def table(found: list[Budget]) -> str:
     words = {True: "yes", False: "**no**", None: "not measured"}
     rows = [f"| {b.what} | {b.limit} | {b.measured} | {words[b.met]} |" for b in found]
     return "\n".join(["| budget | limit | measured: median (least-most) | met |", "| --- | --- | --- | --- |", *rows])
+
+
+def conclude(
+    path: Path | None,
+    rounds: int,
+    cases: Sequence[Case],
+    results: Mapping[str, Rounds],
+    found: list[Budget],
+    **more: object,
+) -> None:
+    """Prints a table for each case and that of the budgets; writes all figures to a file, if there is a path."""
+    markdown = f"{tables(cases, results)}\n\n{table(found)}"
+    print(markdown)
+    judged = [asdict(budget) for budget in found]
+    figures = {"rounds": rounds, **more, "cases": as_json(cases, results), "budgets": judged, "markdown": markdown}
+    save(path, figures)

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from broker import Broker, BrokerOptions
-from broker.types import Account, Held, Lease, Limits, Outcome, Price, Priority, RequestRef, Submission, Usage
+from broker.types import Held, Lease, Outcome, RequestRef, Usage
 from deploy.local.server import LocalServer
 from router.faults import Fault
 from router.relay import Reader, Relay
+from tests.contract.broker.requests import make_submission
 
 POOL = "m/fp8"
 REF = RequestRef("acme", "r1")
@@ -36,28 +37,9 @@ async def relay(broker: Broker) -> AsyncIterator[Relay]:
 
 async def submitted(broker: Broker) -> Lease:
     """A request of router-a that a worker holds."""
-    await broker.submit(
-        Submission(
-            ref=REF,
-            pool=POOL,
-            digest="d",
-            job=b"job",
-            decision=b"decision",
-            router="router-a",
-            timeout_ms=30_000,
-            prompt_tokens=1,
-            output_tokens=200,
-            priority=Priority.STANDARD,
-            weight=1.0,
-            migratable=True,
-            key="",
-            task="chat",
-            price=Price(),
-            fp8_price=Price(),
-            accounts=(Account("", "", Limits()),),
-            pool_max_waiting=None,
-        )
-    )
+    submission = make_submission("r1", pool=POOL, router="router-a", timeout_ms=30_000, output_tokens=200)
+    assert submission.ref == REF
+    await broker.submit(submission)
     (claim,) = await broker.claim(POOL, "w1", b"profile", 1)
     return claim.lease
 

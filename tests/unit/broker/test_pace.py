@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.pace import gap_s
+from broker.pace import gap_s
 
 
 @pytest.mark.parametrize("streams", [1, 2, 8, 64, 99])
