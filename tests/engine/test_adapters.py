@@ -10,6 +10,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from checkpoints.files import description_of
 from precision.decision import PriorityClass
 from precision.profile import ComputePath, Precision
 from tests.engine.conformance.subjects import fakes_on_path
@@ -18,6 +19,8 @@ from workers.attest import ProfileMismatchError
 from workers.engine import Engine, FinishReason, Job, JobRejected
 from workers.engines.driver import EngineMissing, require_version, seed_at
 from workers.engines.hosted import EngineFailed
+from workers.engines.reference.loading import packaged_checkpoint
+from workers.engines.reference.sources import GgufSource
 from workers.engines.registry import EngineOptionsError, make_engine
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
@@ -217,6 +220,17 @@ async def test_native_fp4_is_refused_on_hopper_before_the_engine_loads(
     blackwell = make("vllm", compute_path="native")
     await blackwell.start()
     assert blackwell.profile.compute_path is ComputePath.NATIVE
+
+
+async def test_a_checkpoint_that_sglang_does_not_load_is_refused_before_it_tries(make: Make, tmp_path: Path) -> None:
+    description_of(GgufSource(packaged_checkpoint())).write(tmp_path, "W4A16_NVFP4")
+    engine = make("sglang", model=str(tmp_path))
+    with pytest.raises(ProfileMismatchError, match=r"does not load NVFP4 .*are BF16; quantize with samples"):
+        await engine.start()
+    assert driver_of(engine)._engine is None
+    vllm = make("vllm", model=str(tmp_path))
+    await vllm.start()
+    assert vllm.profile.activation_format == "BF16"
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
 """Puts an engine together: its driver, the checkpoint's tokenizer, and the profile it is attested."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from precision.profile import Precision, Profile
-from precision.quantization import UnknownQuantization
+from precision.quantization import Quantization, UnknownQuantization
 from precision.untyped import mapping
 from workers.attest import ProfileMismatchError, attest, profile_of
-from workers.checkpoint import CheckpointUnreadable, digest_of
+from workers.checkpoint import CheckpointUnreadable, digest_of, quantization_of
 from workers.engines.driver import Driver
 from workers.engines.hosted import HostedEngine
 from workers.engines.options import HostedOptions
@@ -15,16 +15,24 @@ from workers.engines.vocabulary import Vocabulary, VocabularyError
 from workers.gpu import GpuUnknown, probe
 
 
-def hosted(name: str, driver: Driver, options: HostedOptions, precision: Precision) -> HostedEngine:
+def hosted(
+    name: str,
+    driver: Driver,
+    options: HostedOptions,
+    precision: Precision,
+    objection: Callable[[Quantization], str] = lambda _: "",
+) -> HostedEngine:
     """An engine that is not started yet.
 
     Checkpoint and GPU are looked at before the engine loads: what cannot serve its pool is refused in a second, not
-    after minutes of loading.
+    after minutes of loading. `objection` says why the engine does not load a checkpoint; empty when it does.
     """
     folder = Path(options.driver.model)
 
     def prepare() -> Vocabulary:
         attest(profile("", ""), f"of {precision.name}", precision, options.compute_path)
+        if why := objection(quantization_of(folder)):
+            raise ProfileMismatchError(f"{folder}: {why}")
         try:
             return Vocabulary(folder)
         except VocabularyError as error:

@@ -40,12 +40,12 @@ def _reference(precision: Precision, options: Options) -> Engine:
 
 def _sglang(precision: Precision, options: Options) -> Engine:
     from workers.engines.hosting import hosted  # noqa: PLC0415
-    from workers.engines.sglang import SglangDriver  # noqa: PLC0415
+    from workers.engines.sglang import SglangDriver, objection  # noqa: PLC0415
 
     chosen = driver_options(options)
     if chosen.driver.engine_args.get("grammar_backend") == "none":
         chosen = replace(chosen, guided=False)
-    return hosted("sglang", SglangDriver(chosen.driver), chosen, precision)
+    return hosted("sglang", SglangDriver(chosen.driver), chosen, precision, objection)
 
 
 def _vllm(precision: Precision, options: Options) -> Engine:

@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from precision.quantization import Quantization
 from workers.engine import EngineDead, FinishReason, Load, TokenLogprobs
 from workers.engines.driver import DriverOptions, Order, OrderRefused, Started, Step, imported, require_version
 
@@ -24,6 +25,18 @@ _FLOOR = "0.5.15"
 _REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 _BAD_REQUEST = 400
 _SEED_MASK = 0x7FFF_FFFF_FFFF_FFFF
+
+
+def objection(found: Quantization) -> str:
+    """Why SGLang does not load a checkpoint, as far as that is known without loading it; empty when it does."""
+    if found.method != "modelopt" or [layers.weights for layers in found.layers] != ["NVFP4"]:
+        return ""
+    if found.narrowest.activations == "NVFP4":
+        return ""
+    return (
+        f"SGLang {_FLOOR} does not load NVFP4 weights whose activations are {found.activation_format}; "
+        "quantize with samples, which gives NVFP4 for both (docs/checkpoints.md), or serve it with vLLM"
+    )
 
 
 class SglangDriver:
