@@ -1,6 +1,6 @@
 """`python -m bench.engines models | speed | real`: runs on a host with a GPU, where the engine is installed.
 
-    models OUT                              writes checkpoints of Llama 8B's sizes without weights
+    models OUT    writes checkpoints: sizes of Llama 8B without weights, and SmolLM2 in sizes that kernels take
     speed --engine vllm --model OUT/dummy-8b --precision fp8 --args '{"quantization": "fp8", ...}' --out RESULTS
     real  --engine vllm --fp8 DIR --fp4 DIR --args '{...}' --fp8-args '{"quantization": "fp8"}' --out RESULTS
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.engines import cancel, kill, speed, text
-from bench.engines.models import write_dummies
+from bench.engines.models import write_models
 from bench.engines.stack import MODEL, GpuStack, Pool
 from bitlane import PrecisionName
 
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _models(options: argparse.Namespace) -> int:
-    for folder in write_dummies(options.out):
+    for folder in write_models(options.out):
         print(folder)
     return 0
 
