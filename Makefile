@@ -113,7 +113,7 @@ RESULTS := bench/results
 bench: $(VENV)/.dev  ## The whole service against a plain proxy, growth, cold start; each part alone (30 minutes)
 	$(BIN)/python -m bench.service --processes 2 --json $(RESULTS)/service.json
 	$(BIN)/python -m bench.growth --json $(RESULTS)/growth.json
-	for part in cold_start broker policy classifier; do $(BIN)/python -m bench.$$part --json $(RESULTS)/$$part.json || exit 1; done
+	for part in processes cold_start broker policy classifier; do $(BIN)/python -m bench.$$part --json $(RESULTS)/$$part.json || exit 1; done
 	$(BIN)/python -m bench.isolation
 	$(BIN)/python -m bench.telemetry
 	$(BIN)/python -m bench.router_telemetry

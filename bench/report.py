@@ -18,6 +18,7 @@ from bench.svg import Line, Row, axis_over, chart, dot_chart
 _SECTIONS = {
     "service": "bitlane and the floor",
     "peers": "bitlane and other routers",
+    "processes": "Router processes on one port",
     "growth": "Growth",
     "cold_start": "Cold start",
     "broker": "The broker's scripts alone",

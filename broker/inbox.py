@@ -8,14 +8,13 @@ from broker import keys, replies
 from broker.blocking import BlockingCalls, pauses
 from broker.connection import Reply
 from broker.options import BrokerOptions
+from broker.pace import read_gap_s
 from broker.pipeline import Pipeline
 from broker.types import BrokerUnavailable, ChunkEvent, EndEvent, Gap
 
 InboxBatch: TypeAlias = list[ChunkEvent | EndEvent] | Gap
 
 _COUNT = 1000
-# Between two reads that found something: what arrives sooner after another event travels with those behind it.
-_APART_S = 0.002
 _BLOCK_MS = 1000
 
 
@@ -66,13 +65,16 @@ class InboxReader:
             )
             if reply is not None:
                 read_at = loop.time()
-                await self._pass_on(reply, put)
-                await asyncio.sleep(read_at + _APART_S - loop.time())
+                events = await self._pass_on(reply, put)
+                # What arrives sooner after these travels with those behind it.
+                await asyncio.sleep(read_at + read_gap_s(events) - loop.time())
 
-    async def _pass_on(self, reply: Reply, put: Callable[[InboxBatch], Awaitable[None]]) -> None:
+    async def _pass_on(self, reply: Reply, put: Callable[[InboxBatch], Awaitable[None]]) -> int:
+        """The number of entries."""
         ((_, entries),) = cast("list[tuple[bytes, list[tuple[bytes, list[bytes]]]]]", reply)
         first, last = (int(entry[0].partition(b"-")[2]) for entry in (entries[0], entries[-1]))
         if first != self._position + 1 or last - first != len(entries) - 1:
             await put(Gap(self._shard))
         self._position = last
         await put([event for _, fields in entries if (event := replies.inbox_event(fields)) is not None])
+        return len(entries)

@@ -1,6 +1,8 @@
 """A submission as the script takes it, and its answer."""
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 
 from broker import keys, replies
 from broker.connection import Argument, Reply
@@ -33,8 +35,13 @@ def submit_arguments(shard: int, submission: Submission) -> list[Argument]:
     return arguments
 
 
-def bounds_of(limits: Limits) -> list[Argument]:
-    """The bounds in the order of the fields; '' for none."""
+@lru_cache(maxsize=4096)
+def bounds_of(limits: Limits) -> Sequence[Argument]:
+    """The bounds in the order of the fields; '' for none. Raises ValueError for one below 0."""
+    for limit in Limit:
+        bound: int | None = getattr(limits, limit.value)
+        if bound is not None and bound < 0:
+            raise ValueError(f"Limits.{limit.value} must be 0 or more, or None for no bound, not {bound}")
     bounds = (
         (limits.requests_per_minute, _RATE_MAX),
         (limits.tokens_per_minute, _RATE_MAX),
@@ -43,7 +50,7 @@ def bounds_of(limits: Limits) -> list[Argument]:
         (limits.day_budget, _NUMBER_MAX),
         (limits.month_budget, _NUMBER_MAX),
     )
-    return ["" if bound is None else min(bound, most) for bound, most in bounds]
+    return tuple("" if bound is None else min(bound, most) for bound, most in bounds)
 
 
 def submit_result(submission: Submission, reply: Reply) -> SubmitResult:
@@ -65,6 +72,7 @@ def submit_result(submission: Submission, reply: Reply) -> SubmitResult:
     return SubmitResult(status, replies.integer(waiting), wait_ms=wait_ms, run_ms=run_ms)
 
 
+@lru_cache(maxsize=1024)
 def _price(price: Price) -> str:
     return f"{price.prompt} {price.cached_prompt} {price.output}"
 
@@ -88,13 +96,3 @@ def _check(submission: Submission) -> None:
         raise ValueError(
             "Submission.accounts must begin with the tenant's own (no key, no model), each being there once"
         )
-    for account in submission.accounts:
-        check_limits(account.limits)
-
-
-def check_limits(limits: Limits) -> None:
-    """Raises ValueError for a bound below 0."""
-    for limit in Limit:
-        bound: int | None = getattr(limits, limit.value)
-        if bound is not None and bound < 0:
-            raise ValueError(f"Limits.{limit.value} must be 0 or more, or None for no bound, not {bound}")

@@ -24,9 +24,9 @@ class PoolWatch:
 
     def __init__(self, broker: Broker, config: Config) -> None:
         self._broker = broker
-        self._names = [name for model in config.models for name in model.pool_names.values()]
-        self._states: dict[str, PoolState] = {}
+        self._models = config.models
         self._profiles: dict[bytes, pb.Profile] = {}
+        self._take({})
 
     @property
     def states(self) -> Collection[PoolState]:
@@ -35,14 +35,11 @@ class PoolWatch:
 
     def views(self, model: ModelConfig) -> Mapping[Precision, PoolView]:
         """The model's pools, as the policy sees them; one that was never seen has no workers."""
-        return {precision: self._view(precision, name) for precision, name in model.pool_names.items()}
+        return self._views[model.name]
 
     def fp4_checkpoints(self, model: ModelConfig) -> frozenset[str]:
         """Digests of what the live workers of the model's FP4 pool serve; during a replacement more than one."""
-        state = self._states.get(model.pool_names.get(Precision.FP4, ""))
-        if state is None:
-            return frozenset()
-        return frozenset(self._profile(worker.profile).checkpoint_digest for worker in state.workers)
+        return self._checkpoints[model.name]
 
     def idle_views(self, model: ModelConfig) -> Mapping[Precision, PoolView]:
         """The same pools as if nothing waited and somebody worked in each: for decisions about other times."""
@@ -55,6 +52,22 @@ class PoolWatch:
     def messages(self, model: ModelConfig) -> list[pb.Pool]:
         """The same for the API."""
         return [pool_message(name, precision, self._states.get(name)) for precision, name in model.pool_names.items()]
+
+    def _take(self, states: dict[str, PoolState]) -> None:
+        """Takes over what was read, and works out what every request asks: that costs no more with many workers."""
+        self._states = states
+        self._views = {
+            model.name: {precision: self._view(precision, name) for precision, name in model.pool_names.items()}
+            for model in self._models
+        }
+        self._checkpoints = {
+            model.name: self._digests(model.pool_names.get(Precision.FP4, "")) for model in self._models
+        }
+
+    def _digests(self, pool: str) -> frozenset[str]:
+        state = self._states.get(pool)
+        workers = state.workers if state else ()
+        return frozenset(self._profile(worker.profile).checkpoint_digest for worker in workers)
 
     def _view(self, precision: Precision, name: str) -> PoolView:
         state = self._states.get(name)
@@ -84,7 +97,8 @@ class PoolWatch:
         Raises:
             BrokerUnavailable
         """
-        self._states = {state.pool: state for state in await self._broker.pools(self._names)}
+        names = [name for model in self._models for name in model.pool_names.values()]
+        self._take({state.pool: state for state in await self._broker.pools(names)})
 
     async def run(self) -> None:
         """Refreshes until cancelled. While the broker is away the last snapshot stays."""

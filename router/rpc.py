@@ -98,7 +98,10 @@ def _handler(
             call = Call(authenticate(context), context, watch)
             watch.tenant = call.caller.tenant.id if call.caller.tenant else ""
             call.caller.require(scope)
-            response = await implementation(_parse(parse, data, method), call)
+            request = _parse(parse, data, method)
+            running = implementation(request, call)
+            del request, data  # nothing here needs them as long as the call lasts
+            response = await running
             code = "OK"
             return None if response is None else response.SerializeToString()
         except Exception as error:

@@ -67,6 +67,7 @@ class InferenceService:
         reader = self._relay.open(admitted.submission.ref)
         try:
             admission = await self._submit(admitted, reader, call.watch)
+            del request, admitted  # a stream may last for minutes, and its prompt be large
             await self._stream(call, reader, admission)
         finally:
             self._close(reader, call.watch)
@@ -76,6 +77,7 @@ class InferenceService:
         reader = self._relay.open(admitted.submission.ref)
         try:
             admission = await self._submit(admitted, reader, call.watch)
+            del request, admitted
             chunks: list[bytes] = []
             with call.watch.relay():
                 while True:

@@ -94,11 +94,11 @@ def configuration(folder: Path, features: bool = True, tenants: Sequence[str] = 
 
 
 def routers_of(stack: Stack, processes: int) -> tuple[str, tuple[int, ...]]:
-    """Adds so many routers behind one port to a stack; the port's address, and their process ids."""
+    """Adds so many routers on one port to a stack; the port's address, and their process ids."""
     several = stack.add_router(env={"BITLANE_ROUTER_PROCESSES": str(processes)})
     target = stack.target_of(several)
     time.sleep(_SETTLED_S)
-    return target, children(several.pid)
+    return target, children(several.pid) if processes > 1 else (several.pid,)
 
 
 def children(pid: int) -> tuple[int, ...]:

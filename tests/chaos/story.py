@@ -70,6 +70,7 @@ class Story:
             f"--- {ref}, as its client saw it\n{record!r}"[:4000],
             _part("its transitions in Redis", self.transitions(ref)),
             _part("the logs", self._logged(record.request_id)),
+            _part("the server's log", self._servers()),
             _part("the faults", self.faults),
         ]
         return "\n".join(parts)
@@ -116,6 +117,11 @@ class Story:
             with path.open(encoding="utf-8", errors="replace") as file:
                 found += [f"{path.stem}: {line.strip()}" for line in file if request_id in line]
         return found
+
+    def _servers(self) -> list[str]:
+        """Also tells of writes that it kept to itself while the disk was slow: a crash loses those."""
+        log = self._socket.with_name("server.log")
+        return log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
 
     def _record(self) -> None:
         with self._file.open("ab", buffering=0) as file:
