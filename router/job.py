@@ -1,7 +1,7 @@
 """From a valid request to the job that a worker gets, with every default filled in."""
 
 import hashlib
-import secrets
+import random
 
 from bitlane.internal.v1 import job_pb2
 from bitlane.v1 import inference_pb2 as pb
@@ -59,5 +59,5 @@ def make_job(
     if not sampling.HasField("top_k"):
         sampling.top_k = 0
     if not sampling.HasField("seed"):
-        sampling.seed = secrets.randbits(64)
+        sampling.seed = random.getrandbits(64)
     return job

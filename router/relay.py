@@ -40,7 +40,13 @@ class Batch:
 
 
 class Reader:
-    """One stream's view of one request: its chunks in order, each once, then its ending."""
+    """One stream's view of one request: its chunks in order, each once, then its ending. One task reads it."""
+
+    __slots__ = (
+        *("grace_s", "next_index", "ref"),
+        *("_broker", "_buffer_bytes", "_chunks", "_draining", "_ending", "_known", "_pausing", "_router", "_size"),
+        *("_stale", "_waiting"),
+    )
 
     def __init__(self, broker: Broker, router: str, ref: RequestRef, next_index: int, buffer_bytes: int) -> None:
         self.ref = ref
@@ -56,8 +62,8 @@ class Reader:
         self._ending: Ending | None = None
         self._stale = False  # the inbox may have lost entries, or this router's place among the followers
         self._draining = False
-        self._wake = asyncio.Event()
-        self._pausing: asyncio.Future[None] | None = None
+        self._waiting: asyncio.Future[None] | None = None  # for anything to read
+        self._pausing: asyncio.Future[None] | None = None  # for chunks to gather, or for the end
 
     @property
     def ending(self) -> Ending | None:
@@ -71,13 +77,13 @@ class Reader:
         if event.index == self.next_index + len(self._chunks) and fits:
             self._chunks.append(event.chunk)
             self._size += len(event.chunk)
-        self._wake.set()
+        _wake(self._waiting)
 
     def push_ending(self, ending: Ending) -> None:
         self._ending = ending
         self._known = max(self._known, ending.next_index)
-        self._wake.set()
-        self._end_pause()
+        _wake(self._waiting)
+        _wake(self._pausing)
 
     def push_log(self, attachment: Attachment, start: int) -> None:
         """What the log holds from number `start` on, when it was read just now."""
@@ -86,33 +92,30 @@ class Reader:
         self._size = sum(map(len, self._chunks))
         self._known = max(self._known, attachment.next_index)
         self._ending = self._ending or attachment.ending
-        self._wake.set()
+        _wake(self._waiting)
 
     def mark_stale(self) -> None:
         self._stale = True
-        self._wake.set()
+        _wake(self._waiting)
 
     def drain(self) -> None:
         """Makes `read` fail: the router is about to stop."""
         self._draining = True
-        self._wake.set()
-        self._end_pause()
+        _wake(self._waiting)
+        _wake(self._pausing)
 
     async def pause(self, seconds: float) -> None:
         """Lets chunks gather, for so long at most: not once the end is known, since nothing comes after it."""
         if self._ending or self._draining:
             return
-        self._pausing = asyncio.get_running_loop().create_future()
-        timer = asyncio.get_running_loop().call_later(seconds, self._end_pause)
+        loop = asyncio.get_running_loop()
+        self._pausing = loop.create_future()
+        timer = loop.call_later(seconds, _wake, self._pausing)
         try:
             await self._pausing
         finally:
             timer.cancel()
             self._pausing = None
-
-    def _end_pause(self) -> None:
-        if self._pausing is not None and not self._pausing.done():
-            self._pausing.set_result(None)
 
     async def read(self) -> Batch:
         """Waits for more, and takes all there is.
@@ -130,8 +133,8 @@ class Reader:
                 continue
             if self._chunks or self._ending:
                 return self._take()
-            self._wake.clear()
-            await self._wake.wait()
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
 
     def _take(self) -> Batch:
         chunks = tuple(self._chunks)
@@ -163,6 +166,11 @@ class Reader:
             else:
                 self.push_log(attachment, start)
                 return
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
 
 
 class Relay:
