@@ -205,7 +205,6 @@ class InferenceService:
         """Writes the whole stream: the first token at once, what follows merged."""
         with call.watch.relay():
             await call.write(accepted_event(reader.ref.request_id, admission.decision))
-            first = True
             while True:
                 batch = await reader.read()
                 if batch.chunks:
@@ -215,9 +214,8 @@ class InferenceService:
                     _raise_error(batch.ending)
                     await call.write(pb.GenerateEvent(finished=finished_message(batch.ending, admission.decision)))
                     return
-                if not first and self._merge_s:
+                if self._merge_s:
                     await reader.pause(max(self._merge_s, gap_s(self._relay.open_readers)))
-                first = False
 
     def _close(self, reader: Reader, watch: ServedCall) -> None:
         """Forgets a reader; when it was the last one of a request that goes on, gives that up after its grace."""
