@@ -22,15 +22,10 @@ def main() -> int:
     parser.add_argument("--case", action="append", choices=[case.name for case in CASES], help="default: all")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--plain", action="store_true", help="bitlane without quotas, metrics and traces")
-    parser.add_argument("--processes", type=int, default=1, help="bitlane once more with so many routers on one port")
     arguments = parser.parse_args()
     chosen = [case for case in CASES if not arguments.case or case.name in arguments.case]
     try:
-        results = run(
-            chosen,
-            arguments.rounds,
-            lambda token_ms: variants(token_ms, not arguments.plain, arguments.processes),
-        )
+        results = run(chosen, arguments.rounds, lambda token_ms: variants(token_ms, not arguments.plain))
     except RoundFailed as failed:
         print(f"bench.service: {failed}", file=sys.stderr)
         return 1

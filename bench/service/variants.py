@@ -39,13 +39,12 @@ class Variant:
 
 
 @contextmanager
-def variants(token_ms: float, features: bool = True, processes: int = 1) -> Generator[list[Variant]]:
+def variants(token_ms: float, features: bool = True) -> Generator[list[Variant]]:
     """All three, with so many milliseconds between a stream's tokens.
 
     Args:
         features: bitlane with quotas, and with metrics and 1 % of traces going to a receiver. The policy, its
             classifier and API keys are always on.
-        processes: more than one: bitlane once more, with so many routers behind one port.
     """
     with ExitStack() as started:
         folder = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="bitlane-bench-")))
@@ -65,7 +64,7 @@ def variants(token_ms: float, features: bool = True, processes: int = 1) -> Gene
         yield [
             Variant(DIRECT, address, {"model": (upstream.pid,)}),
             Variant(FLOOR, f"localhost:{floor_port}", {"proxy": (floor.pid,), "model": (upstream.pid,)}),
-            *of_stack(stack.start(), BITLANE, processes),
+            *of_stack(stack.start(), BITLANE),
         ]
 
 
