@@ -110,7 +110,7 @@ train-classifier: .venv-train/.train  ## Train the task classifier on DATA/train
 
 # What is measured alone leaves a file of its own name in RESULTS, and the last line makes a page of all.
 RESULTS := bench/results
-bench: $(VENV)/.dev  ## The whole service against a plain proxy, growth, cold start; each part alone (30 minutes)
+bench: $(VENV)/.dev  ## The whole service against a plain proxy, growth, cold start; each part alone (15 minutes)
 	$(BIN)/python -m bench.service --json $(RESULTS)/service.json
 	$(BIN)/python -m bench.growth --json $(RESULTS)/growth.json
 	for part in processes cold_start broker policy classifier; do $(BIN)/python -m bench.$$part --json $(RESULTS)/$$part.json || exit 1; done
