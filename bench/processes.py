@@ -12,7 +12,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ from bench.results import save
 from bench.service import parts
 from bench.service.budgets import Budget, table
 from bench.service.load import Seen, Work
+from bench.service.measure import RoundFailed
 from bench.service.report import Figure
 from bench.service.variants import Variant, of_stack
 from deploy.local.stack import POOLS, Stack
@@ -55,7 +55,11 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()
     counts = [int(count) for count in arguments.routers.split(",")]
-    found = _measure(counts, arguments.workers, arguments.clients, arguments.rounds)
+    try:
+        found = _measure(counts, arguments.workers, arguments.clients, arguments.rounds)
+    except RoundFailed as failed:
+        print(f"bench.processes: {failed}", file=sys.stderr)
+        return 1
     cores = os.cpu_count() or 1
     markdown = "\n\n".join([*(_table(case, rounds) for case, rounds in found.items()), table(_budgets(found, cores))])
     print(markdown)
@@ -99,10 +103,10 @@ def _measure(counts: Sequence[int], workers: int, clients: int, rounds: int) -> 
 
 
 def _together(variant: Variant, work: Work, clients: int, tag: str) -> Round:
-    """The work of one round, shared among clients that start together."""
+    """The work of one round, shared among clients that start together. Raises RoundFailed when a request failed."""
     each = replace(work, target=variant.target, requests=work.requests // clients, at_once=work.at_once // clients)
     works = [replace(each, tag=f"{tag} {number}") for number in range(clients)]
-    before, began = variant.cpu_s(), time.perf_counter()
+    before = variant.cpu_s()
     running = [
         subprocess.Popen(
             [sys.executable, "-m", variant.client, json.dumps(asdict(one))], stdout=subprocess.PIPE, text=True
@@ -110,13 +114,12 @@ def _together(variant: Variant, work: Work, clients: int, tag: str) -> Round:
         for one in works
     ]
     seen = [Seen(**json.loads(client.communicate(timeout=_LIMIT_S)[0])) for client in running]
-    seconds, cpu_s = time.perf_counter() - began, {role: cpu - before[role] for role, cpu in variant.cpu_s().items()}
+    cpu_s = {role: cpu - before[role] for role, cpu in variant.cpu_s().items()}
     wrong = [one.wrong for one in seen if one.wrong]
     if wrong:
-        raise RuntimeError(f"{tag}, {variant.name} routers: {wrong}")
+        raise RoundFailed(f"{tag}, {variant.name} routers: {wrong}")
     # Clients load for a moment before they send: what was busy is told for the time in which they all did.
     sending = max(one.seconds for one in seen)
-    assert sending <= seconds
     busy = {role: cpu / sending for role, cpu in {**cpu_s, "client": sum(one.cpu_s for one in seen)}.items()}
     return Round(sum(len(one.whole_s) for one in seen) / sending, busy)
 
