@@ -8,6 +8,7 @@ import pytest
 
 import bitlane
 from deploy.local.stack import Stack
+from tests.process.conftest import StackMaker
 from tests.process.scripted import ACME, GLOBEX, expected_text, expected_tokens
 
 
@@ -177,3 +178,16 @@ def test_the_blocking_client_and_the_command_line(stack: Stack) -> None:
         stream = client.stream("sync", model="smollm2", max_tokens=10)
         assert "".join(delta.text for delta in stream) == expected_text("sync", 10)
         assert {pool.name for model in client.list_models() for pool in model.pools} == {"smollm2/fp4", "smollm2/fp8"}
+
+
+async def test_the_first_token_comes_at_once_and_what_follows_travels_together(make_stack: StackMaker) -> None:
+    stack = make_stack(engine_options='{"token_ms": 20}')
+    target = stack.target_of(stack.add_router(env={"BITLANE_ROUTER_MERGE_MS": "1000"}))
+    async with (
+        bitlane.AsyncClient(target, api_key=ACME) as client,
+        client.stream("hello", model="smollm2", max_tokens=45) as stream,
+    ):
+        deltas = [delta.token_ids async for delta in stream]
+    first, rest = deltas  # the reply takes 0.9 s, and its end ends the wait for more
+    assert len(first) < len(rest)
+    assert (*first, *rest) == expected_tokens("hello", 45)
