@@ -12,14 +12,16 @@ import uvloop
 from bench.engines.load import Work, prompts, run
 from bench.engines.sender import serve
 from workers.engines.driver import imported
+from workers.engines.orphans import children, guard_since
 from workers.engines.vocabulary import Vocabulary
 
 
 async def main() -> None:
     name, model, args = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     vocabulary = Vocabulary(Path(model))
-    began = time.perf_counter()
+    began, before = time.perf_counter(), children()
     engine = (_vllm if name == "vllm" else _sglang)(model, args)
+    guard = guard_since(before)  # this process will be killed
 
     texts = prompts(1_000_000)
 
@@ -30,6 +32,8 @@ async def main() -> None:
 
     await run(stream, Work(streams=1, tokens=8))  # compiles kernels
     await serve(stream, {"seconds": round(time.perf_counter() - began, 1)})
+    if guard is not None:
+        guard.close()
 
 
 def _vllm(model: str, args: dict[str, Any]) -> Any:

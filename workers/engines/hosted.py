@@ -12,6 +12,7 @@ from workers.engines.chat_template import TemplateRefused
 from workers.engines.driver import Driver, DriverOptions, Order, OrderRefused
 from workers.engines.failures import facts
 from workers.engines.lifeline import Lifeline
+from workers.engines.orphans import Guard, children, guard_since
 from workers.engines.token_reply import TokenReply
 from workers.engines.vocabulary import Vocabulary, VocabularyError
 
@@ -52,6 +53,7 @@ class HostedEngine:
         self._profile: Profile | None = None
         self._context_tokens = 0
         self._life = Lifeline()
+        self._guard: Guard | None = None
         self._taken = 0
 
     @property
@@ -69,7 +71,9 @@ class HostedEngine:
 
     async def start(self) -> None:
         self._vocabulary = await asyncio.to_thread(self._prepare)
+        before = children()
         started = await self._driver.start(self._life.lose)
+        self._guard = guard_since(before)
         known = (self._options.context_tokens, started.context_tokens, self._vocabulary.context_tokens)
         self._context_tokens = min((tokens for tokens in known if tokens), default=0)
         if not self._context_tokens:
@@ -168,3 +172,5 @@ class HostedEngine:
     async def close(self) -> None:
         self._life.lose("the engine was closed")
         await self._driver.close()
+        if self._guard is not None:
+            await asyncio.to_thread(self._guard.close)
