@@ -8,42 +8,27 @@ of routers take turns in each round. Fails on no figure.
 import argparse
 import json
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from bench.results import save
 from bench.service import parts
 from bench.service.budgets import Budget, table
-from bench.service.load import Seen, Work
-from bench.service.measure import RoundFailed
-from bench.service.report import Figure
+from bench.service.cases import Case
+from bench.service.measure import Round, RoundFailed, run
+from bench.service.report import STREAMS_A_SECOND, Column, Rounds, as_json, figure, ratio
 from bench.service.variants import Variant, of_stack
 from deploy.local.stack import POOLS, Stack
 
-_CASES = {
-    "unary": Work(target="", requests=1500, at_once=64, tokens=1, stream=False),
-    "flood": Work(target="", requests=750, at_once=64, tokens=64),
-}
-_LIMIT_S = 120
+_CASES = (
+    Case("unary", "Complete, 1 token", 0, requests=1500, at_once=64, tokens=1, stream=False),
+    Case("flood", "64 tokens as fast as they come", 0, requests=750, at_once=64),
+)
 _WANTED = 1.8
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """Of all clients together."""
-
-    requests_per_s: float
-    busy: Mapping[str, float]  # cores, by role
-
-    @property
-    def cores(self) -> float:
-        return sum(self.busy.values())
 
 
 def main() -> int:
@@ -55,29 +40,28 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()
     counts = [int(count) for count in arguments.routers.split(",")]
+    cases = [replace(case, clients=arguments.clients) for case in _CASES]
     try:
-        found = _measure(counts, arguments.workers, arguments.clients, arguments.rounds)
+        found = run(cases, arguments.rounds, lambda token_ms: _variants(token_ms, counts, arguments.workers))
     except RoundFailed as failed:
         print(f"bench.processes: {failed}", file=sys.stderr)
         return 1
-    cores = os.cpu_count() or 1
-    markdown = "\n\n".join([*(_table(case, rounds) for case, rounds in found.items()), table(_budgets(found, cores))])
+    budgets = _budgets(found, os.cpu_count() or 1)
+    markdown = "\n\n".join([*(_table(name, rounds) for name, rounds in found.items()), table(budgets)])
     print(markdown)
-    rounds = {case: {n: [asdict(one) for one in own] for n, own in by.items()} for case, by in found.items()}
-    save(
-        arguments.json,
-        {"workers": arguments.workers, "clients": arguments.clients, "cases": rounds, "markdown": markdown},
-    )
+    sizes = {"workers": arguments.workers, "clients": arguments.clients}
+    save(arguments.json, {**sizes, "cases": as_json(cases, found), "markdown": markdown})
     return 0
 
 
-def _measure(counts: Sequence[int], workers: int, clients: int, rounds: int) -> dict[str, dict[int, list[Round]]]:
-    """Rounds by case and number of routers."""
+@contextmanager
+def _variants(token_ms: float, counts: Sequence[int], workers: int) -> Generator[list[Variant]]:
+    """One stack, by numbers of routers."""
     with ExitStack() as started:
         folder = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="bitlane-bench-")))
         stack = Stack(
             engine="scripted",
-            engine_options=json.dumps({"token_ms": 0, "slots": 1024}),
+            engine_options=json.dumps({"token_ms": token_ms, "slots": 1024}),
             config=parts.configuration(folder),
             telemetry=started.enter_context(parts.telemetry(True)),
         )
@@ -85,85 +69,48 @@ def _measure(counts: Sequence[int], workers: int, clients: int, rounds: int) -> 
         for _ in range(workers - 1):
             stack.add_worker(POOLS[0])
             stack.wait_for_worker(POOLS[0])
-        variants: dict[int, Variant] = {}
+        variants: list[Variant] = []
         for count in counts:
             target, pids = parts.routers_of(stack, count)
             (own,) = of_stack(stack, str(count))
-            variants[count] = replace(own, target=target, roles={**own.roles, "proxy": pids})
-        found: dict[str, dict[int, list[Round]]] = {}
-        for case, work in _CASES.items():
-            found[case] = {count: [] for count in counts}
-            for number in range(rounds + 1):
-                print(f"{case}: round {number} of {rounds}", file=sys.stderr)
-                for count in counts[:: -1 if number % 2 else 1]:
-                    one = _together(variants[count], work, clients, f"{case} {number}")
-                    if number:  # the first one warms up
-                        found[case][count].append(one)
-        return found
+            variants.append(replace(own, target=target, roles={**own.roles, "proxy": pids}))
+        yield variants
 
 
-def _together(variant: Variant, work: Work, clients: int, tag: str) -> Round:
-    """The work of one round, shared among clients that start together. Raises RoundFailed when a request failed."""
-    each = replace(work, target=variant.target, requests=work.requests // clients, at_once=work.at_once // clients)
-    works = [replace(each, tag=f"{tag} {number}") for number in range(clients)]
-    before = variant.cpu_s()
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", variant.client, json.dumps(asdict(one))], stdout=subprocess.PIPE, text=True
-        )
-        for one in works
-    ]
-    seen = [Seen(**json.loads(client.communicate(timeout=_LIMIT_S)[0])) for client in running]
-    cpu_s = {role: cpu - before[role] for role, cpu in variant.cpu_s().items()}
-    wrong = [one.wrong for one in seen if one.wrong]
-    if wrong:
-        raise RoundFailed(f"{tag}, {variant.name} routers: {wrong}")
-    # Clients load for a moment before they send: what was busy is told for the time in which they all did.
-    sending = max(one.seconds for one in seen)
-    busy = {role: cpu / sending for role, cpu in {**cpu_s, "client": sum(one.cpu_s for one in seen)}.items()}
-    return Round(sum(len(one.whole_s) for one in seen) / sending, busy)
+def _busy(role: str) -> Column:
+    return Column(f"{role} cores", lambda one: one.cpu_s[role] / one.seen.seconds)
 
 
-def _table(case: str, found: Mapping[int, Sequence[Round]]) -> str:
-    lines = [f"### {case}", "", "| routers | requests/s | times the first | cores busy | of them routers, Redis |"]
-    lines.append("| --- | --- | --- | --- | --- |")
-    first = next(iter(found.values()))
-    for count, rounds in found.items():
-        rate = Figure.of([one.requests_per_s for one in rounds])
-        cores, routers, redis = (
-            statistics.median(values)
-            for values in (
-                [one.cores for one in rounds],
-                [one.busy["proxy"] for one in rounds],
-                [one.busy["redis"] for one in rounds],
-            )
-        )
-        lines.append(
-            f"| {count} | {rate.text(0)} | {_times(rounds, first).text()} | {cores:.1f} | {routers:.2f}, {redis:.2f} |"
-        )
+def _all_busy(one: Round) -> float:
+    """Clients load for a moment before they send: busy is told for the time in which they all did."""
+    return (sum(one.cpu_s.values()) + one.seen.cpu_s) / one.seen.seconds
+
+
+_CORES, _ROUTERS, _REDIS = Column("cores", _all_busy, 1), _busy("proxy"), _busy("redis")
+
+
+def _table(name: str, rounds: Rounds) -> str:
+    lines = [f"### {name}", "", "| routers | requests/s | times the first | cores busy | of them routers | Redis |"]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
+    first = next(iter(rounds))
+    for count, own in rounds.items():
+        rate = figure(own, STREAMS_A_SECOND)
+        busy = [f"{one.median:.2f}" for column in (_CORES, _ROUTERS, _REDIS) if (one := figure(own, column))]
+        times = ratio(rounds, STREAMS_A_SECOND, count, first)
+        lines.append(f"| {count} | {rate.text(0) if rate else '-'} | {times.text()} | {' | '.join(busy)} |")
     return "\n".join(lines)
 
 
-def _times(rounds: Sequence[Round], first: Sequence[Round]) -> Figure:
-    return Figure.of([one.requests_per_s / other.requests_per_s for one, other in zip(rounds, first, strict=True)])
-
-
-def _budgets(found: Mapping[str, Mapping[int, Sequence[Round]]], cores: int) -> list[Budget]:
+def _budgets(found: Mapping[str, Rounds], cores: int) -> list[Budget]:
     """Nothing is said where the machine was full: then more routers cannot bring more."""
     judged: list[Budget] = []
-    for case, by in found.items():
-        if 1 in by and 2 in by:
-            times = _times(by[2], by[1])
-            free = statistics.median(one.cores for one in by[2]) < cores - 1
+    for name, rounds in found.items():
+        if "1" in rounds and "2" in rounds and (busy := figure(rounds["2"], _CORES)):
+            times = ratio(rounds, STREAMS_A_SECOND, "2", "1")
+            free = busy.median < cores - 1
             measured = f"{times.text()} x" + ("" if free else f", all {cores} cores busy")
-            judged.append(
-                Budget(
-                    f"two router processes, {case}",
-                    f">= {_WANTED} x one",
-                    measured,
-                    times.median >= _WANTED if free else None,
-                )
-            )
+            met = times.median >= _WANTED if free else None
+            judged.append(Budget(f"two router processes, {name}", f">= {_WANTED} x one", measured, met))
     return judged
 
 

@@ -25,6 +25,7 @@ class PoolWatch:
     def __init__(self, broker: Broker, config: Config) -> None:
         self._broker = broker
         self._models = config.models
+        self._names = [name for model in config.models for name in model.pool_names.values()]
         self._profiles: dict[bytes, pb.Profile] = {}
         self._take({})
 
@@ -97,8 +98,7 @@ class PoolWatch:
         Raises:
             BrokerUnavailable
         """
-        names = [name for model in self._models for name in model.pool_names.values()]
-        self._take({state.pool: state for state in await self._broker.pools(names)})
+        self._take({state.pool: state for state in await self._broker.pools(self._names)})
 
     async def run(self) -> None:
         """Refreshes until cancelled. While the broker is away the last snapshot stays."""

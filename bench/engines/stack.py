@@ -15,6 +15,7 @@ from bitlane import AsyncClient
 from deploy.local.processes import Process
 from deploy.local.server import LocalServer
 from deploy.local.tenants import OPERATOR, make_tenants
+from workers.processes import below
 
 KEY = "bl_local_acme"
 MODEL = "measured"
@@ -98,7 +99,7 @@ class GpuStack:
     def cpu_s(self) -> dict[str, float]:
         """Seconds of CPU that the parts have used: routers with their children, workers without their engines'."""
         supervisors = [router.pid for router in self.routers.values()]
-        routers = supervisors + [pid for supervisor in supervisors for pid in children(supervisor)]
+        routers = supervisors + [pid for supervisor in supervisors for pid in below(supervisor)]
         workers = [worker.pid for workers in self.workers.values() for worker in workers]
         return {
             "router": sum(map(cpu_s, routers)),
@@ -136,20 +137,6 @@ class GpuStack:
         self.stop()
 
 
-def children(pid: int) -> list[int]:
-    """Processes below a process, nearest first."""
-    found: list[int] = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid:
-            child = int(stat.parent.name)
-            found += [child, *children(child)]
-    return found
-
-
 def cpu_s(pid: int) -> float:
     """Seconds of CPU that a process has used, those of its children left out; 0 when it is gone."""
     try:
@@ -161,7 +148,7 @@ def cpu_s(pid: int) -> float:
 
 def engine_process(pid: int) -> int:
     """The process below another in which the engine started last computes, by its title. Raises LookupError."""
-    for child in sorted(children(pid), reverse=True):
+    for child in sorted(below(pid), reverse=True):
         try:
             title = Path(f"/proc/{child}/cmdline").read_text(encoding="utf-8", errors="replace")
             name = Path(f"/proc/{child}/comm").read_text(encoding="utf-8", errors="replace")

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.service.parts import children
 from deploy.local.child import bound
+from workers.processes import below
 
 _READY_S = 90.0  # LiteLLM imports for tens of seconds on a busy machine
 _STOP_S = 10.0
@@ -46,7 +46,7 @@ def serving(
         )
         try:
             _wait(name, process, port, ready, path)
-            yield Served(port, (process.pid, *children(process.pid)))
+            yield Served(port, (process.pid, *below(process.pid)))
         finally:
             process.terminate()
             try:

@@ -10,7 +10,7 @@ _ONE, _MANY = 1, 32
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`token_ms`: between the tokens of a stream. `warm_up`: requests that are sent before and not counted."""
+    """`token_ms`: between the tokens of a stream. `clients`: processes that share the requests and callers."""
 
     name: str
     says: str
@@ -21,6 +21,7 @@ class Case:
     prompt_bytes: int = 40
     stream: bool = True
     cancel: bool = False
+    clients: int = 1
 
     def work(self, target: str, tag: str, share: float = 1.0) -> Work:
         """The load of one round, or a share of it."""

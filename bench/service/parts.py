@@ -13,6 +13,7 @@ import yaml
 from deploy.local.processes import Process
 from deploy.local.stack import Stack
 from tests.contract.telemetry.receiver import receiver
+from workers.processes import below
 
 READY_S = 30.0
 TENANT, KEY = "bench", "bl_bench"
@@ -98,9 +99,4 @@ def routers_of(stack: Stack, processes: int) -> tuple[str, tuple[int, ...]]:
     several = stack.add_router(env={"BITLANE_ROUTER_PROCESSES": str(processes)})
     target = stack.target_of(several)
     time.sleep(_SETTLED_S)
-    return target, children(several.pid) if processes > 1 else (several.pid,)
-
-
-def children(pid: int) -> tuple[int, ...]:
-    """The processes that a process has started."""
-    return tuple(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()))
+    return target, tuple(below(several.pid)) if processes > 1 else (several.pid,)

@@ -15,14 +15,14 @@ from deploy.local.processes import Process
 from deploy.local.stack import Stack
 from tests.process.conftest import StackMaker
 from tests.process.scripted import ACME, expected_tokens
+from workers.processes import below
 
 COUNT = 3
 SOON_S = 30.0
 
 
 def children(process: Process) -> set[int]:
-    text = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii")
-    return {int(pid) for pid in text.split()}
+    return set(below(process.pid))
 
 
 def is_running(pid: int) -> bool:

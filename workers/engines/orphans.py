@@ -9,9 +9,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+
+from workers.processes import below
 
 
 class Guard:
@@ -40,22 +42,13 @@ class Guard:
 
 def children() -> frozenset[int]:
     """All processes below this one now."""
-    return frozenset(_below(os.getpid()))
+    return frozenset(below(os.getpid()))
 
 
 def guard_since(before: frozenset[int]) -> Guard | None:
     """Guards the processes that this one has started since `children` gave `before`; None where there are none."""
     pids = children() - before
     return Guard(pids) if pids else None
-
-
-def _below(pid: int) -> Iterator[int]:
-    """Descendants, nearest first. A process that goes meanwhile has none."""
-    with suppress(OSError):
-        for listed in Path(f"/proc/{pid}/task").glob("*/children"):
-            for child in listed.read_text("ascii").split():
-                yield int(child)
-                yield from _below(int(child))
 
 
 def _started(pid: int) -> str:
@@ -72,7 +65,7 @@ def main() -> None:
     guarded = [line.split() for line in sys.stdin]  # until the worker is gone
     for pid, *started in guarded:
         if started and _started(int(pid)) == started[0]:
-            for each in [int(pid), *_below(int(pid))]:
+            for each in [int(pid), *below(int(pid))]:
                 with suppress(OSError):
                     os.kill(each, signal.SIGKILL)
 
