@@ -202,5 +202,9 @@ def worker(name: bytes, pool: str, description: bytes) -> WorkerInfo:
 
 
 def orders(reply: Reply) -> Orders:
-    directive, ejected = (text(part) for part in array(reply))
-    return Orders(Directive(directive) if directive else Directive.SERVE, Sickness(ejected) if ejected else None)
+    directive, ejected, others = array(reply)
+    return Orders(
+        Directive(text(directive) or Directive.SERVE.value),
+        Sickness(text(ejected)) if text(ejected) else None,
+        integer(others),
+    )

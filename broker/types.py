@@ -353,6 +353,7 @@ class Orders:
 
     directive: Directive
     ejected: Sickness | None = None  # not while it drains: what operators want stands above it
+    others: int = 0  # workers of its pool that serve and are not ejected, without itself
 
 
 @dataclass(frozen=True, slots=True)

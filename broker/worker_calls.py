@@ -43,8 +43,11 @@ class WorkerCalls(Shards):
         super().__init__(options, scripts, on_round_trip)
         self._first_shard = 0  # where the next claim starts
 
-    async def claim(self, pool: str, worker: str, profile: bytes, limit: int) -> list[Claim]:
-        """Takes up to `limit` waiting requests of a pool. Requests found past their deadline end on the way."""
+    async def claim(self, pool: str, worker: str, profile: bytes, limit: int, avoid_ms: int = 0) -> list[Claim]:
+        """Takes up to `limit` waiting requests of a pool. Requests found past their deadline end on the way.
+
+        For `avoid_ms` after this worker failed on a request, that one is left to others.
+        """
         keys.control(0, worker)  # checks the name
         claims: list[Claim] = []
         self._first_shard = (self._first_shard + 1) % self.options.shards
@@ -53,30 +56,37 @@ class WorkerCalls(Shards):
                 break
             shard = (self._first_shard + turn) % self.options.shards
             reply = await self._shards[shard].run(
-                "claim", [keys.pool(shard, pool)], pool, worker, profile, limit - len(claims)
+                "claim", [keys.pool(shard, pool)], pool, worker, profile, limit - len(claims), avoid_ms
             )
             claims += [replies.claim(entry, pool, worker) for entry in replies.array(reply)]
         return claims
 
     async def claim_next(
-        self, pool: str, worker: str, profile: bytes, limit: int, wait_s: float, leave: asyncio.Event
+        self,
+        pool: str,
+        worker: str,
+        profile: bytes,
+        limit: int,
+        wait_s: float,
+        leave: asyncio.Event,
+        avoid_ms: int = 0,
     ) -> list[Claim]:
         """As `claim`, but waits up to `wait_s` seconds for work to come; call it with a free slot only.
 
-        It may come back sooner with nothing, when another worker was faster.
+        It may come back sooner with nothing, when another worker was faster or all that waits is left to others.
 
         Args:
             leave: once it is set the wait ends. What was claimed in that moment comes back all the same.
         """
         if self.options.shards == 1:
-            return await self._claim_when_rung(pool, worker, profile, limit, wait_s, leave)
-        claims = await self.claim(pool, worker, profile, limit)
+            return await self._claim_when_rung(pool, worker, profile, limit, wait_s, leave, avoid_ms)
+        claims = await self.claim(pool, worker, profile, limit, avoid_ms)
         if claims or not await done_before(leave, self.wait_for_work(pool, wait_s)):
             return claims
-        return await self.claim(pool, worker, profile, limit)
+        return await self.claim(pool, worker, profile, limit, avoid_ms)
 
     async def _claim_when_rung(
-        self, pool: str, worker: str, profile: bytes, limit: int, wait_s: float, leave: asyncio.Event
+        self, pool: str, worker: str, profile: bytes, limit: int, wait_s: float, leave: asyncio.Event, avoid_ms: int
     ) -> list[Claim]:
         """Waits for the bell and claims in one round trip: the server goes on to the claim when the bell rings.
 
@@ -86,13 +96,13 @@ class WorkerCalls(Shards):
         pipeline, left = self._shards[0], keys.leave(0, worker)
         commands = [
             pack("BLPOP", keys.bell(0, pool), left, max(wait_s, 0.001)),  # 0 means for ever
-            pipeline.packed("claim", [keys.pool(0, pool)], pool, worker, profile, limit),
+            pipeline.packed("claim", [keys.pool(0, pool)], pool, worker, profile, limit, avoid_ms),
         ]
         leaving = asyncio.create_task(self._leave_when(leave, left, wait_s))
         try:
             _, claimed = await self._blocking[0].run_all(commands, wait_s=wait_s)
         except ScriptUnknown:
-            return await self.claim(pool, worker, profile, limit)  # which makes it known
+            return await self.claim(pool, worker, profile, limit, avoid_ms)  # which makes it known
         finally:
             leaving.cancel()
         return [replies.claim(entry, pool, worker) for entry in replies.array(claimed)]

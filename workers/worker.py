@@ -29,6 +29,8 @@ _HEALTH_S = 1.0
 _RECLAIM_S = 0.25
 _TRIAL_S = 0.005
 _STEP_BACK_S, _LONGEST_STEP_BACK_S = 0.01, 0.5
+# For so long other workers have the first right to what failed here; who is ejected leaves it to them altogether.
+_AVOID_S, _AVOID_WHEN_EJECTED_S = 5.0, 86_400.0
 
 
 def _now() -> float:
@@ -76,6 +78,7 @@ class Worker:
         self._directive: Directive | None = None  # what operators want; None: not known yet
         self._fitness = FitnessLog()
         self._failed_in_row = 0  # attempts, by the engine's fault
+        self._others = 0  # workers of the pool that work as well
         self._probe: Run | None = None  # while ejected: the request that it last tried itself on
         self._beat_soon = asyncio.Event()
         # These follow from the state, by `_note`.
@@ -135,7 +138,7 @@ class Worker:
             if self._stopping:
                 return
             if self._failed_in_row:
-                # What failed here is back in the queue, and this worker has free slots: its peers shall come first.
+                # It has free slots again, and its peers may not: it would have the whole queue fail here.
                 pause_s = min(_LONGEST_STEP_BACK_S, _STEP_BACK_S * 2 ** min(self._failed_in_row, 9))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause_s):
@@ -145,8 +148,13 @@ class Worker:
             free = self._engine.slots - len(self._serving)
             if self._fitness.ejected:
                 free = 1
+            began = _now()
             try:
-                claims = await self._broker.claim_next(pool, name, self._profile, free, _WAIT_S, self._pausing)
+                claims = await self._broker.claim_next(
+                    pool, name, self._profile, free, _WAIT_S, self._pausing, self._avoid_ms()
+                )
+                if not claims and _now() - began < _WAIT_S / 2:
+                    await asyncio.sleep(_STEP_BACK_S)  # what rang is left to others, and rings until they have it
                 runs = await self._start_all(claims)
                 if runs and self._fitness.ejected:
                     self._probe = runs[0]
@@ -154,6 +162,11 @@ class Worker:
                     self._note()
             except BrokerUnavailable:
                 await asyncio.sleep(random.uniform(0.1, 0.5))
+
+    def _avoid_ms(self) -> int:
+        if not self._others:
+            return 0
+        return int((_AVOID_WHEN_EJECTED_S if self._fitness.ejected else _AVOID_S) * 1000)
 
     async def _start_all(self, claims: Sequence[Claim]) -> list[Run]:
         """Starts what was claimed; of those on their last attempt one, and nothing else until that one got on.
@@ -371,7 +384,7 @@ class Worker:
             except BrokerUnavailable as error:
                 _log.warning("broker.away", error=str(error))
             else:
-                directive = orders.directive
+                directive, self._others = orders.directive, orders.others
                 if self._fitness.told(_now(), orders.ejected):
                     self._log_ejection(orders.ejected)
                     self._note()

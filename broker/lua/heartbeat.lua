@@ -4,7 +4,7 @@
 -- ARGV 1 worker  2 its description  3 after how many ms of silence a worker is forgotten
 --      4 after how many it does not count as live  5 '1' if it would claim, else '0'
 --      6 its latest attempts  7 of them failed by its engine  8 output tokens a second of one stream, 0: not known
--- Result {the worker's directive, '': it shall serve; why it is ejected, '': it is not}
+-- Result {the worker's directive, '': it shall serve; why it is ejected, '': it is not; how many other workers are in}
 --
 -- Keeps: the first two keys and the last name the same workers, and vanish when nobody beats any more; directives stay;
 -- at least half of a pool's workers that serve are not ejected.
@@ -31,12 +31,15 @@ for _, worker in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', string.format('%d'
   redis.call('HDEL', KEYS[4], worker)
 end
 
-local peers = {}
+local peers, others = {}, 0
 local since = string.format('(%d', now - tonumber(ARGV[4]))
 for _, worker in ipairs(redis.call('ZRANGE', KEYS[1], since, '+inf', 'BYSCORE')) do
   if worker ~= name then
     local peer = read(redis.call('HGET', KEYS[4], worker))
-    if peer.serves then peers[#peers + 1] = peer end
+    if peer.serves then
+      peers[#peers + 1] = peer
+      if peer.reason == '' then others = others + 1 end
+    end
   end
 end
 local reason = ejection({
@@ -45,4 +48,4 @@ local reason = ejection({
 }, peers)
 redis.call('HSET', KEYS[4], name, table.concat({ARGV[5], ARGV[6], ARGV[7], ARGV[8], reason}, ' '))
 for _, each in ipairs({KEYS[1], KEYS[2], KEYS[4]}) do redis.call('PEXPIRE', each, forget) end
-return {redis.call('HGET', KEYS[3], name) or '', reason}
+return {redis.call('HGET', KEYS[3], name) or '', reason, others}

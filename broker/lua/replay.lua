@@ -21,7 +21,7 @@ end
 redis.call('PERSIST', KEYS[1])
 redis.call('PERSIST', key('log', record.ref))
 redis.call('PERSIST', key('story', record.ref))
-redis.call('HDEL', KEYS[1], 'letter', 'outcome', 'detail', 'ended_ms')
+redis.call('HDEL', KEYS[1], 'letter', 'outcome', 'detail', 'ended_ms', 'failed_by')
 record.book = string.gsub(record.book, '%+', '')
 redis.call('HSET', KEYS[1], 'state', 'waiting', 'attempts', 0, 'failures', 0, 'deadline_ms', 0, 'owners', '', 'book', record.book,
   'queued_ms', string.format('%d', now))

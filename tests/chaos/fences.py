@@ -8,6 +8,7 @@ from dataclasses import dataclass
 WORKERS = "tests/chaos/test_workers.py"
 LIFECYCLE = "tests/contract/broker/test_lifecycle.py tests/contract/broker/test_dead_letters.py"
 EJECTION = "tests/contract/broker/test_ejection.py"
+LEFT_TO_OTHERS = "tests/contract/broker/test_left_to_others.py"
 DEADLINE = "tests/contract/broker/test_deadline.py"
 
 
@@ -127,6 +128,13 @@ MUTATIONS = (
         r" and best_share\(peers\) < share / 2 then return 'failing'",
         " then return 'failing'",
         EJECTION,
+    ),
+    Mutation(
+        "what failed at a worker comes back to it",
+        "broker/lua/claim.lua",
+        r"record\.failed_by == worker and",
+        "false and",
+        LEFT_TO_OTHERS,
     ),
     Mutation(
         "slow workers stay in",

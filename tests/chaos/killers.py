@@ -15,13 +15,18 @@ _STARTS = 5
 
 
 class Killer:
-    """Makes faults in a stack, one after the other, and notes each in the history."""
+    """Makes faults in a stack, one after the other, and notes each in the history.
 
-    def __init__(self, stack: ChaosStack, seed: int | None = None) -> None:
+    Args:
+        spare_starting: workers that do not serve yet are left alone, so that under load each kill meets a stream.
+    """
+
+    def __init__(self, stack: ChaosStack, seed: int | None = None, *, spare_starting: bool = False) -> None:
         self.seed = random.randrange(1 << 32) if seed is None else seed
         self.random = random.Random(self.seed)
         self.done: Counter[str] = Counter()
         self._stack = stack
+        self._spare_starting = spare_starting
         self._waking: set[asyncio.Task[None]] = set()
         self._replacing: asyncio.Task[None] | None = None
         stack.history.note(f"killer's seed {self.seed}")
@@ -116,7 +121,9 @@ class Killer:
         self._stack.worker_line.reset()
 
     def _pick_worker(self) -> Process:
-        return self.random.choice(self._stack.live_workers())
+        workers = self._stack.live_workers()
+        serving = [worker for worker in workers if worker.next_event({"worker.ready"}, 0.0)]
+        return self.random.choice(serving if self._spare_starting and serving else workers)
 
     async def _pick_router(self) -> Process:
         """One of those that serve, once the last one that was taken away has been replaced."""

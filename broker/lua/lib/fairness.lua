@@ -63,13 +63,13 @@ local function advance(record, amount)
   redis.call('ZADD', key(class.set, pool), 'XX', time, record.tenant)
 end
 
--- The request of a tenant that is next in a class, and its score; nothing when none waits.
-local function first_of(class, pool, tenant)
+-- The request of a tenant that is next in a class, and its score; nothing when none waits. `skip`: so many are passed by.
+local function first_of(class, pool, tenant, skip)
   local queue, first = key('queue', pool, tenant), nil
   if class == BATCH then
-    first = redis.call('ZRANGE', queue, BATCH_SCORE, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
+    first = redis.call('ZRANGE', queue, BATCH_SCORE, '+inf', 'BYSCORE', 'LIMIT', skip, 1, 'WITHSCORES')
   else
-    first = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
+    first = redis.call('ZRANGE', queue, skip, skip, 'WITHSCORES')
     if first[1] and tonumber(first[2]) >= tonumber(BATCH_SCORE) then return nil end
   end
   return first[1], tonumber(first[2])
@@ -99,7 +99,7 @@ end
 -- Takes a tenant out of a fair set when none of its requests of that class waits any more.
 local function leave(record)
   local class, pool, tenant = class_of(record), record.pool, key('tenant', record.tenant)
-  if first_of(class, pool, record.tenant) then return end
+  if first_of(class, pool, record.tenant, 0) then return end
   redis.call('ZREM', key(class.set, pool), record.tenant)
   local weight = redis.call('HGET', tenant, class.weight .. pool) or '0'
   redis.call('HDEL', tenant, class.weight .. pool)

@@ -12,6 +12,7 @@ local function give_back(record, kind, failed, shared, detail, now)
   if failed then
     if shared and log_length(record) > record.claimed_length then record.failures = 0 end
     record.failures = record.failures + 1
+    record.failed_by = record.worker
   end
   note(record, now, kind, record.worker, record.epoch, failed and 1 or 0, detail)
   if record.migratable == 0 and log_length(record) > 0 then
@@ -31,7 +32,7 @@ local function give_back(record, kind, failed, shared, detail, now)
   if not failed then record.attempts = record.attempts - 1 end
   record.state, record.charge = 'waiting', 0
   redis.call('HSET', key('request', record.ref), 'state', 'waiting', 'attempts', record.attempts,
-    'failures', record.failures, 'charge', 0,
+    'failures', record.failures, 'failed_by', record.failed_by, 'charge', 0,
     'detail', detail, 'queued_ms', string.format('%d', now))
   enter_queue(record, now)
   return ''

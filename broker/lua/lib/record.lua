@@ -1,10 +1,11 @@
 -- A request's hash as a table. Absent texts are '', absent numbers 0. The job is not read: it may be large.
 local TEXTS = {
   state = true, tenant = true, pool = true, owners = true, worker = true, profile = true, outcome = true, detail = true,
-  book = true,
+  failed_by = true, book = true,
 }
 local FIELDS = {
-  'state', 'tenant', 'pool', 'owners', 'worker', 'profile', 'outcome', 'detail', 'book',
+  'state', 'tenant', 'pool', 'owners', 'worker', 'profile', 'outcome', 'detail',
+  'failed_by', 'book',
   'epoch', 'attempts', 'deadline_ms', 'prompt_tokens', 'output_tokens', 'weight', 'score', 'migratable', 'charge',
   'submitted_ms', 'queued_ms', 'claimed_ms', 'first_chunk_ms', 'ended_ms', 'ended_by', 'next_index', 'first_epoch',
   'failures', 'claimed_length', 'engine_prompt', 'engine_cached', 'logged_tokens', 'used_prompt', 'used_cached', 'used_output',

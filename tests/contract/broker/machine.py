@@ -175,11 +175,16 @@ class BrokerMachine(RuleBasedStateMachine):
 
     # Mostly where work waits: most random claims would find nothing, and so would most reclaims.
     @precondition(lambda self: self.in_state("waiting"))
-    @rule(pick=picks, worker=st.sampled_from(WORKERS), limit=st.integers(1, 6))
-    def claim(self, pick: int, worker: str, limit: int) -> None:
+    @rule(
+        pick=picks,
+        worker=st.sampled_from(WORKERS),
+        limit=st.integers(1, 6),
+        avoid_ms=st.sampled_from((0, 200, 60_000, 60_000)),
+    )
+    def claim(self, pick: int, worker: str, limit: int, avoid_ms: int) -> None:
         pool = self.pool("waiting", pick)
-        claims = self.run(self.broker.claim(pool, worker, worker.encode(), limit))
-        expected = self.model.claim(pool, worker, limit)
+        claims = self.run(self.broker.claim(pool, worker, worker.encode(), limit, avoid_ms))
+        expected = self.model.claim(pool, worker, limit, avoid_ms)
         assert [claim.lease for claim in claims] == [
             Lease(request.ref, pool, worker, request.epoch) for request in expected
         ]
@@ -254,7 +259,7 @@ class BrokerMachine(RuleBasedStateMachine):
         """One after the other, as by a worker with one slot: only so a rate is measured; then one that may be late."""
         for _ in range(times):
             before = len(self.leases)
-            self.claim(pick, "w1", 1)
+            self.claim(pick, "w1", 1, 0)
             self.pass_time(ms)
             if len(self.leases) > before:
                 self.finish(-1, 0, 1, True, Outcome.STOP, 3, 5)

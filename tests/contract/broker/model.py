@@ -43,6 +43,7 @@ class Request:
     epoch: int = 0
     attempts: int = 0
     failures: int = 0
+    failed_by: str = ""
     claimed_length: int = 0
     worker: str = ""
     lease_end: int = 0
@@ -170,15 +171,17 @@ class Model:
         self.recent.insert(0, submission.ref)
         return SubmitResult(SubmitStatus.ACCEPTED, waiting + 1)
 
-    def claim(self, pool: str, worker: str, limit: int) -> list[Request]:
+    def claim(self, pool: str, worker: str, limit: int, avoid_ms: int) -> list[Request]:
         claimed: list[Request] = []
         while len(claimed) < limit:
+            open_to_it = [r for r in self.waiting(pool) if r.overdue(self.now) or not self._left(r, worker, avoid_ms)]
             batch_turn = (self.claims[pool] + 1) % BATCH_TURN == 0
-            batch = batch_turn if self.fair[pool, batch_turn] else not batch_turn
-            if not self.fair[pool, batch]:
+            batch = batch_turn if any(r.batch == batch_turn for r in open_to_it) else not batch_turn
+            of_class = [request for request in open_to_it if request.batch == batch]
+            if not of_class:
                 break
-            tenant = min(self.fair[pool, batch], key=lambda name: (self.virtual[name, pool, batch], name))
-            request = min((r for r in self.waiting(pool, tenant) if r.batch == batch), key=lambda r: r.urgency)
+            tenant = min((r.ref.tenant for r in of_class), key=lambda name: (self.virtual[name, pool, batch], name))
+            request = min((r for r in of_class if r.ref.tenant == tenant), key=lambda r: r.urgency)
             if request.overdue(self.now):
                 self._end(request, Outcome.DEADLINE)
                 continue
@@ -200,6 +203,9 @@ class Model:
             request.note(self.now, TransitionKind.CLAIM, worker, request.epoch, request.attempts)
             claimed.append(request)
         return claimed
+
+    def _left(self, request: Request, worker: str, avoid_ms: int) -> bool:
+        return request.failed_by == worker and self.now - request.queued_ms < avoid_ms
 
     def hold(self, ref: RequestRef, epoch: int) -> Held:
         request = self.requests.get(ref)
@@ -333,7 +339,7 @@ class Model:
             del self.requests[ref]
         else:
             request.state, request.attempts, request.owners, request.took = "waiting", 0, [], set()
-            request.failures = 0
+            request.failures, request.failed_by = 0, ""
             request.outcome, request.usage, request.replayed = None, None, True
             self._join(request)
             request.note(self.now, TransitionKind.REPLAY)
@@ -451,6 +457,7 @@ class Model:
         if failed:
             got_on = len(request.chunks) > request.claimed_length
             request.failures = 1 if shared and got_on else request.failures + 1
+            request.failed_by = request.worker
         if not request.submission.migratable and request.chunks:
             self._end(request, Outcome.NOT_MIGRATABLE, detail)
         elif request.overdue(self.now):

@@ -86,11 +86,24 @@ async def test_what_operators_want_stands_above_it(broker: Broker) -> None:
     assert await beat_all(broker, a=FINE, b=FAILS) == {"b": Sickness.FAILING}
     await broker.direct(POOL, "b", Directive.DRAIN)
     info = WorkerInfo("b", POOL, b"", 1, 0)
-    assert await broker.register(info, Fitness()) == Orders(Directive.DRAIN, Sickness.FAILING)
+    assert await broker.register(info, Fitness()) == Orders(Directive.DRAIN, Sickness.FAILING, others=1)
     # It drains now: it is no longer ejected, and does not count among those that serve.
     drained = WorkerInfo("b", POOL, b"", 1, 0, draining=True)
-    assert await broker.register(drained, Fitness()) == Orders(Directive.DRAIN, None)
+    assert await broker.register(drained, Fitness()) == Orders(Directive.DRAIN, None, others=1)
     assert await beat_all(broker, a=FAILS) == {}
+
+
+async def test_each_is_told_how_many_others_work(broker: Broker) -> None:
+    async def others(name: str, fitness: Fitness = FINE) -> int:
+        return (await broker.register(WorkerInfo(name, POOL, b"", 1, 0), fitness)).others
+
+    assert await others("a") == 0
+    assert await others("b") == 1
+    assert await others("c", FAILS) == 2
+    assert await others("a") == 1  # c is out
+    await broker.register(WorkerInfo("b", POOL, b"", 1, 0, draining=True))
+    assert await others("a") == 0
+    assert await others("c", FAILS) == 1
 
 
 async def test_the_registry_shows_who_says_that_it_is_ejected(broker: Broker) -> None:
