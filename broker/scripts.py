@@ -3,6 +3,10 @@
 A script is sent as: the key layout, the constants below, the libraries it names, its own text. A file names what it
 needs in one line, `-- use: clock record`, each word a file in `lua/lib/`; libraries may use others in the same way.
 This is the only way in which Lua code is shared.
+
+Each run of a script makes all its functions anew, which for the largest libraries takes as long as a small transition
+does. `-- rarely: conclude` is for a library that offers one function, of its own name, to those who seldom call it: it
+is made, with all that only it needs, when it is called.
 """
 
 import hashlib
@@ -14,7 +18,7 @@ from broker import keys
 from broker.options import BrokerOptions
 
 _LUA = Path(__file__).parent / "lua"
-_USE = "-- use:"
+_USE, _RARELY = "-- use:", "-- rarely:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +56,31 @@ def _constants(options: BrokerOptions) -> str:
 
 def _script(path: Path, head: str, libraries: Mapping[str, str]) -> Script:
     body = path.read_text()
-    order: list[str] = []
-    _require(path.stem, body, libraries, order)
-    text = "".join([head, *(libraries[name] for name in order), body]).encode()
+    needed: dict[str, str] = {}
+    _require(path.stem, body, libraries, needed)
+    text = "".join([head, *needed.values(), body]).encode()
     return Script(path.stem, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
-def _require(user: str, text: str, libraries: Mapping[str, str], order: list[str]) -> None:
-    """Appends to `order` the libraries that `text` names, those they need before them, each once."""
-    for line in text.splitlines():
-        for name in line.removeprefix(_USE).split() if line.startswith(_USE) else ():
-            if name not in libraries:
-                raise LookupError(f"{user}.lua uses the library {name!r}, and lua/lib/{name}.lua does not exist")
-            if name not in order:
-                _require(name, libraries[name], libraries, order)
-                order.append(name)
+def _require(user: str, text: str, libraries: Mapping[str, str], needed: dict[str, str]) -> None:
+    """Adds to `needed`, by name, the text of what `text` names, after what that needs itself, each once."""
+    for name in _named(user, text, _USE, libraries):
+        if name not in needed:
+            _require(name, libraries[name], libraries, needed)
+            needed[name] = libraries[name]
+    for name in _named(user, text, _RARELY, libraries):
+        if name not in needed:
+            inner = dict(needed)
+            _require(name, libraries[name], libraries, inner)
+            parts = [inner[part] for part in inner if part not in needed]
+            needed[name] = "".join(
+                [f"local function {name}(...)\n", *parts, libraries[name], f"return {name}(...)\nend\n"]
+            )
+
+
+def _named(user: str, text: str, how: str, libraries: Mapping[str, str]) -> list[str]:
+    names = [name for line in text.splitlines() if line.startswith(how) for name in line.removeprefix(how).split()]
+    for name in names:
+        if name not in libraries:
+            raise LookupError(f"{user}.lua uses the library {name!r}, and lua/lib/{name}.lua does not exist")
+    return names

@@ -1,8 +1,7 @@
 """Protobuf at the edge: the one place where a worker turns jobs, chunks and profiles from and into messages."""
 
 from collections.abc import Mapping, Sequence
-
-from google.protobuf.message import DecodeError
+from dataclasses import dataclass
 
 from bitlane.internal.v1 import job_pb2
 from bitlane.v1 import inference_pb2 as pb
@@ -32,14 +31,25 @@ def _priority(message: job_pb2.Job) -> PriorityClass:
     return _PRIORITIES.get(message.priority, PriorityClass.STANDARD)
 
 
-def told_of(claim: Claim) -> tuple[TraceContext, Claimed]:
-    """What telemetry tells of a claimed request, and the trace it belongs to; little of a job that cannot be read."""
-    try:
-        message = job_pb2.Job.FromString(claim.job)
-        logged = [job_pb2.Chunk.FromString(chunk) for chunk in claim.chunks]
-        inherited_tokens = sum(len(chunk.token_ids) + chunk.unnamed_tokens for chunk in logged)
-    except DecodeError:
-        message, inherited_tokens = job_pb2.Job(), 0
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A claimed job as messages: what the router sent, and what earlier attempts logged."""
+
+    job: job_pb2.Job
+    logged: tuple[job_pb2.Chunk, ...]
+
+
+UNREADABLE = Parsed(job_pb2.Job(), ())
+
+
+def parse(data: bytes, chunks: Sequence[bytes]) -> Parsed:
+    """Raises google.protobuf.message.DecodeError: the bytes are no job, or no chunk."""
+    return Parsed(job_pb2.Job.FromString(data), tuple(map(job_pb2.Chunk.FromString, chunks)))
+
+
+def told_of(claim: Claim, parsed: Parsed) -> tuple[TraceContext, Claimed]:
+    """What telemetry tells of a claimed request, and the trace it belongs to."""
+    message = parsed.job
     claimed = Claimed(
         request_id=claim.lease.ref.request_id,
         tenant=claim.lease.ref.tenant,
@@ -49,19 +59,14 @@ def told_of(claim: Claim) -> tuple[TraceContext, Claimed]:
         epoch=claim.lease.epoch,
         attempt=claim.attempt,
         waited_s=claim.waited_ms / 1000,
-        inherited_tokens=inherited_tokens,
+        inherited_tokens=sum(len(chunk.token_ids) + chunk.unnamed_tokens for chunk in parsed.logged),
     )
     return TraceContext(message.traceparent, message.tracestate), claimed
 
 
-def job_from_bytes(job_id: str, data: bytes, chunks: Sequence[bytes], trace_headers: Mapping[str, str]) -> Job:
-    """A claimed job, with what earlier attempts logged.
-
-    Raises:
-        google.protobuf.message.DecodeError: the bytes are no job.
-    """
-    message = job_pb2.Job.FromString(data)
-    logged = [job_pb2.Chunk.FromString(chunk) for chunk in chunks]
+def job_of(job_id: str, parsed: Parsed, trace_headers: Mapping[str, str]) -> Job:
+    """A job for the engine. Raises KeyError for a role that a newer router knows and this worker does not."""
+    message, logged = parsed.job, parsed.logged
     sampling = message.sampling
     guide = message.guided.WhichOneof("guide")
     return Job(

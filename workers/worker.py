@@ -13,7 +13,7 @@ from broker.client import Broker
 from broker.pace import gap_s
 from broker.types import BrokerUnavailable, Claim, Directive, Held, Outcome, RequestRef, Sickness, WorkerInfo
 from telemetry.attempts import FAILED, WorkerTelemetry
-from workers.convert import job_from_bytes, profile_to_bytes, told_of
+from workers.convert import UNREADABLE, Parsed, job_of, parse, profile_to_bytes, told_of
 from workers.engine import Engine, EngineDead, FinishReason, Job, JobRejected
 from workers.fitness import FitnessLog
 from workers.run import Run
@@ -35,6 +35,19 @@ _AVOID_S, _AVOID_WHEN_EJECTED_S = 5.0, 86_400.0
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _parse(claim: Claim) -> Parsed:
+    try:
+        return parse(claim.job, claim.chunks)
+    except DecodeError as error:
+        _log_unreadable(claim, error)
+        return UNREADABLE
+
+
+def _log_unreadable(claim: Claim, error: Exception) -> None:
+    ref = claim.lease.ref
+    _log.error("job.unreadable", tenant=ref.tenant, request_id=ref.request_id, error=type(error).__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +190,10 @@ class Worker:
         last = self._broker.options.max_attempts - 1
         suspects = [claim for claim in claims if 0 < claim.failures == last]
         # Back before anything starts that may take this process down.
-        spare = [Run(self._broker, claim, 0, self._telemetry.attempt(*told_of(claim))) for claim in suspects[1:]]
+        spare = [
+            Run(self._broker, claim, 0, self._telemetry.attempt(*told_of(claim, _parse(claim))))
+            for claim in suspects[1:]
+        ]
         await asyncio.gather(*(run.release(failed=False) for run in spare))
         runs = {claim.lease.ref: self._start(claim) for claim in claims if claim not in suspects[1:]}
         if suspects:
@@ -199,12 +215,13 @@ class Worker:
             # Our own former lease of it ran out: what still runs under that is fenced.
             former.run.lose()
             former.task.cancel()
-        attempt = self._telemetry.attempt(*told_of(claim))
+        parsed = _parse(claim)
+        attempt = self._telemetry.attempt(*told_of(claim, parsed))
         job_id = f"{ref.tenant}/{ref.request_id}/{claim.lease.epoch}"
         try:
-            job = job_from_bytes(job_id, claim.job, claim.chunks, attempt.call_engine())
-        except (DecodeError, KeyError) as error:
-            _log.error("job.unreadable", tenant=ref.tenant, request_id=ref.request_id, error=type(error).__name__)
+            job = None if parsed is UNREADABLE else job_of(job_id, parsed, attempt.call_engine())
+        except KeyError as error:
+            _log_unreadable(claim, error)
             job = None
         run = Run(self._broker, claim, job.generated.tokens if job else 0, attempt)
         task = asyncio.create_task(self._serve(run, job, claim.remaining_ms), name="serve")

@@ -8,7 +8,8 @@
 -- work goes after all other but for every BATCH_TURN-th claim, where it goes first; a request whose deadline has passed
 -- is ended, never given out, and so is one that cannot be done in time while others wait; what is left to other workers
 -- keeps its place, and holds nothing up; a new lease has a higher epoch than any before.
--- use: clock conclude
+-- use: clock record queue rate story
+-- rarely: conclude
 
 -- Requests that have outlived their deadline are ended on the way, and others passed over; the bound keeps one call
 -- short.

@@ -6,7 +6,7 @@
 -- Result {1 yes | 2 ended | 3 fenced | 'hole' | 'conflict', length of the log}
 --
 -- Keeps: a request ends exactly once; the same finish sent again after a lost reply is answered yes.
--- use: clock hold token_log
+-- use: clock conclude hold token_log
 
 local now, epoch, index = now_ms(), tonumber(ARGV[2]), tonumber(ARGV[3])
 local record = load(ARGV[1])

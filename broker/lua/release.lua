@@ -6,7 +6,7 @@
 --
 -- Keeps: it goes back to its old place in the queue or ends, never both; only failed attempts count; what cannot migrate
 -- is not started anew after its first chunk.
--- use: clock hold give_back
+-- use: clock give_back hold
 
 local now, epoch = now_ms(), tonumber(ARGV[2])
 local record = load(ARGV[1])

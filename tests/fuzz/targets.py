@@ -26,7 +26,7 @@ from router.job import digest_of
 from router.language import guess_language
 from router.policy_validation import check_gate, check_rows
 from router.validation import Bounds, check_request
-from workers.convert import job_from_bytes
+from workers.convert import job_of, parse
 from workers.engines.reference.gguf_file import GgufFile, NotGguf
 
 Target = Callable[[bytes], None]
@@ -35,7 +35,7 @@ Target = Callable[[bytes], None]
 def job(data: bytes) -> None:
     """The envelope between router and worker, with the log that came with it. The worker catches these two."""
     try:
-        job_from_bytes("t/r/1", data, (data,), {})
+        job_of("t/r/1", parse(data, (data,)), {})
     except (DecodeError, KeyError):
         return
 

@@ -1,4 +1,5 @@
--- use: conclude
+-- use: record story
+-- rarely: conclude
 local YES, ENDED, FENCED = 1, 2, 3
 
 -- Whether the lease with this epoch still holds the request. The one gate of everything that a worker writes.

@@ -17,6 +17,6 @@ local function book_usage(record, amounts, now)
       if amount > 0 then after[fields[i]] = tonumber(before[i] or 0) + amount end
     end
     set_numbers(bucket, after)
-    redis.call('PEXPIRE', bucket, kept_ms, 'NX')
+    if not before[1] then redis.call('PEXPIRE', bucket, kept_ms, 'NX') end  -- its first request
   end
 end

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -70,21 +71,29 @@ async def relay(
         context.verify_mode = ssl.CERT_REQUIRED
 
     async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await source.read(1 << 16):
-                target.write(data)
-                await target.drain()
-        target.close()
+        try:
+            with contextlib.suppress(OSError):
+                while data := await source.read(1 << 16):
+                    target.write(data)
+                    await target.drain()
+        finally:
+            target.close()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines.add(cast("asyncio.Task[None]", asyncio.current_task()))
         there, back = await asyncio.open_unix_connection(str(server.socket))
         await asyncio.gather(copy(reader, back), copy(there, writer))
 
+    lines: set[asyncio.Task[None]] = set()
     listener = await asyncio.start_server(connected, "localhost", port, ssl=context)
     try:
         yield
     finally:
         listener.close()
+        for line in lines:
+            line.cancel()
+        await asyncio.gather(*lines, return_exceptions=True)
+        await asyncio.sleep(0)  # sockets close in the next turn of the loop
 
 
 @pytest.fixture
