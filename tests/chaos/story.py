@@ -15,7 +15,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Protocol, Self, TypeAlias
 
-_RECONNECT_S = 0.02
+_RECONNECT_S, _FIRST_S = 0.02, 30.0
 _MOST_BYTES = 1 << 30
 _LINES = 80  # of one kind that a story tells
 _CHANGE = re.compile(rb'"HSET" "bl:[^"]*:req:([^"]*)"')
@@ -45,6 +45,7 @@ class Story:
         self._read_to = 0
         self._changes: dict[str, list[Change]] = {}
         self._stop = threading.Event()
+        self._hears = threading.Event()  # what happens before is not in the story
         self._thread = threading.Thread(target=self._record, name="story", daemon=True)
 
     def note(self, fault: str) -> None:
@@ -57,6 +58,9 @@ class Story:
 
     def __enter__(self) -> Self:
         self._thread.start()
+        if not self._hears.wait(_FIRST_S):
+            self._stop.set()
+            raise TimeoutError(f"{self._socket} tells nothing of what happens there")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -141,6 +145,7 @@ class Story:
                 continue
             if not data:
                 return
+            self._hears.set()  # its first word is the answer to MONITOR
             if file.tell() < _MOST_BYTES:
                 file.write(data)
 
