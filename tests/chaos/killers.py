@@ -122,8 +122,9 @@ class Killer:
 
     def _pick_worker(self) -> Process:
         workers = self._stack.live_workers()
-        serving = [worker for worker in workers if worker.next_event({"worker.ready"}, 0.0)]
-        return self.random.choice(serving if self._spare_starting and serving else workers)
+        if self._spare_starting:
+            workers = [worker for worker in workers if worker.next_event({"worker.ready"}, 0.0)] or workers
+        return self.random.choice(workers)
 
     async def _pick_router(self) -> Process:
         """One of those that serve, once the last one that was taken away has been replaced."""
