@@ -45,6 +45,7 @@ class Exchange:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._deadline: Deadline | None = None
         self._target = 0
+        self._began = 0.0
         self._failures = 0
         self._restarts = 0
         self._broken_at = 0.0
@@ -140,7 +141,7 @@ class Exchange:
 
     def _open(self, deadline: Deadline) -> _Call:
         stub, timeout = self._line.channels.stub(), deadline.grpc_timeout()
-        self._target = self._line.channels.current
+        self._target, self._began = self._line.channels.current, time.monotonic()
         self.between_attempts = False
         self._continuing = self.accepted
         metadata = self._traced_metadata()
@@ -191,7 +192,7 @@ class Exchange:
         if self._failures == 1:
             self._broken_at = time.monotonic()
         if not self.accepted:
-            await self._line.wait(error, self._failures, deadline, self._target)
+            await self._line.wait(error, self._failures, deadline, self._target, self._began)
             return
         if isinstance(error, NotFound) and self._continuing:
             self._forget(error)

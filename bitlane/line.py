@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -10,7 +11,7 @@ from grpc import aio
 
 from bitlane.channel import Channels
 from bitlane.deadline import Deadline
-from bitlane.errors import Aborted, BitlaneError, Unavailable
+from bitlane.errors import Aborted, BitlaneError, ConnectionFailed, Unavailable
 from bitlane.faults import from_rpc_error, not_sent
 from bitlane.retry import RetryBudget, RetryPolicy
 
@@ -71,7 +72,7 @@ class Line:
         failures = 0
         while True:
             await self.reach(deadline, request_id)
-            target = self.channels.current
+            target, began = self.channels.current, time.monotonic()
             call = start(deadline)
             self.track(call)
             try:
@@ -81,7 +82,7 @@ class Line:
                 if not (repeatable or not_sent(error)):
                     self._leave(error, target)
                     raise
-                await self.wait(error, failures, deadline, target)
+                await self.wait(error, failures, deadline, target, began)
             else:
                 self.budget.earn()
                 return result
@@ -93,12 +94,19 @@ class Line:
         if self.channels.closed and not was_closed:
             raise Aborted("the client was closed", request_id=request_id)
 
-    async def wait(self, error: BitlaneError, failures: int, deadline: Deadline, target: int) -> None:
-        """Waits until a first event may be tried for again; raises the error when it may not."""
+    async def wait(self, error: BitlaneError, failures: int, deadline: Deadline, target: int, began: float) -> None:
+        """Waits until a first event may be tried for again; raises the error when it may not.
+
+        `began` is when the failed attempt was made, by time.monotonic.
+        """
         delay = self.policy.delay(error, failures, random.random())
         if delay is None or failures >= self.policy.max_attempts or delay >= deadline.remaining():
             raise error
-        if not self.budget.spend():
+        if failures == 1 and isinstance(error, ConnectionFailed):
+            paid = self.budget.spend_on_break(began, time.monotonic())
+        else:
+            paid = self.budget.spend()
+        if not paid:
             raise error
         await self.pause(error, delay, target)
 

@@ -30,7 +30,8 @@ class RetryPolicy:
     max_quota_wait: float = 30.0
     """Seconds; the longest wait that a QuotaExceeded may ask for and still be retried. 0: never retried."""
     budget: float = 10.0
-    """Retries that a client may make when nothing succeeds at all."""
+    """Retries that a client may make when nothing succeeds at all. A connection that breaks costs one, however many
+    calls were waiting on it: each of them may be made again once."""
     budget_per_success: float = 0.2
     """Retries that each success adds, up to `budget`: retries stay within 20 % of the successes."""
     connect_window: float = 5.0
@@ -86,15 +87,17 @@ class RetryPolicy:
 class RetryBudget:
     """A token bucket that keeps retries from becoming a storm.
 
-    Invariant: retries <= capacity + per_success * successes. When nothing succeeds, retries end after `capacity`.
+    Invariant: retries <= capacity + per_success * successes, where the calls that one break of a connection met count
+    as one. When nothing succeeds, retries end after `capacity`.
     """
 
-    __slots__ = ("_capacity", "_per_success", "_tokens")
+    __slots__ = ("_break_met", "_capacity", "_per_success", "_tokens")
 
     def __init__(self, capacity: float, per_success: float) -> None:
         self._capacity = capacity
         self._per_success = per_success
         self._tokens = capacity
+        self._break_met = float("-inf")
 
     def earn(self) -> None:
         """A call succeeded."""
@@ -106,4 +109,17 @@ class RetryBudget:
         if self._tokens < 1 - 1e-9:
             return False
         self._tokens = max(0.0, self._tokens - 1)
+        return True
+
+    def spend_on_break(self, began: float, now: float) -> bool:
+        """The same for a call's first attempt, begun at `began`, whose connection broke.
+
+        All that were under way when the break was first met are paid for by one retry. Both times are seconds of one
+        clock that only rises.
+        """
+        if began < self._break_met:
+            return True
+        if not self.spend():
+            return False
+        self._break_met = now
         return True

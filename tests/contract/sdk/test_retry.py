@@ -124,6 +124,27 @@ async def test_under_total_failure_attempts_stay_within_a_fifth_more(server: Fak
     assert offered <= len(server.calls) <= 1.2 * offered
 
 
+@pytest.mark.parametrize("streams", [True, False])
+async def test_calls_that_one_break_met_are_all_made_again(server: FakeServer, client: AsyncClient, streams: bool):
+    """More of them than the budget has retries."""
+    await client.list_models()
+    server.inject(Fault.drop(times=50))
+    calls = [client.generate("Hi", model="fake") if streams else client.list_models() for _ in range(50)]
+    assert all(await asyncio.gather(*calls))
+    assert len(server.calls) == 101
+
+
+async def test_connections_that_always_break_are_given_up(server: FakeServer, client: AsyncClient):
+    await client.list_models()
+    server.inject(Fault.drop(times=100_000))
+    offered = 200
+    outcomes = await asyncio.gather(
+        *(client.generate("Hi", model="fake") for _ in range(offered)), return_exceptions=True
+    )
+    assert all(isinstance(outcome, ConnectionFailed) for outcome in outcomes)
+    assert len(server.calls) <= 1 + 2 * offered + 10
+
+
 async def test_the_budget_comes_back_with_successes(server: FakeServer):
     policy = RetryPolicy(initial_backoff=0.001, max_backoff=0.01, budget=1)
     async with AsyncClient(server.target, retry=policy) as client:

@@ -80,6 +80,19 @@ def test_five_successes_buy_one_retry():
     assert not budget.spend()
 
 
+def test_one_break_costs_one_retry():
+    budget = RetryBudget(1, 0.2)
+    assert all(budget.spend_on_break(began, now=10.0) for began in (7.0, 8.0, 9.0))
+    assert not budget.spend_on_break(10.0, now=11.0), "an attempt that was made after the break is another failure"
+    assert budget.spend_on_break(9.5, now=11.0)
+    assert not budget.spend()
+
+
+def test_an_empty_budget_pays_for_no_break():
+    budget = RetryBudget(0, 0.2)
+    assert not any(budget.spend_on_break(began, now=10.0) for began in (7.0, 8.0))
+
+
 def test_policy_none_neither_retries_nor_waits_nor_resumes():
     none = RetryPolicy.none()
     assert (none.max_attempts, none.connect_window, none.resume_window) == (1, 0, 0)
