@@ -243,6 +243,13 @@ MUTATIONS = (
         "tests/chaos/test_overload.py -k 'retries and server'",
     ),
     Mutation(
+        "each call that a break met is charged",
+        "bitlane/retry.py",
+        r"if began < self\._break_met:",
+        "if False:",
+        "tests/contract/sdk/test_retry.py -k one_break",
+    ),
+    Mutation(
         "calls are made with no connection",
         "bitlane/channel.py",
         r"if self\._take_connected\(impatient\) or not self\._may_come\(window\):",
