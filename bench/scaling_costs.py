@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import bitlane
+from bench.broker import cpu_seconds
 from broker import Broker, BrokerOptions
+from broker.replies import array, text
 from deploy.local.stack import Stack
 
 GAP_MS = 40  # between the tokens of a stream: 25 a second
@@ -64,9 +66,9 @@ async def measure() -> Costs:
             await asyncio.sleep(2.0)
             alone = await bench.idle()
             short = await bench.load(_SHORT, alone)
-            before, log_bytes = await bench.memory(), 0.0
+            before = await bench.log_bytes()
             long = await bench.load(_LONG, alone)
-            log_bytes = (await bench.memory() - before) / max(1, long.tokens)
+            log_bytes = await bench.log_bytes() - before
             stack.target_of(stack.add_router())
             await asyncio.sleep(2.0)
             routers = await bench.idle()
@@ -86,7 +88,7 @@ async def measure() -> Costs:
         server_router_us=1e6 * max(0.0, routers["server"] - alone["server"]),
         server_worker_us=1e6 * max(0.0, workers["server"] - routers["server"]) / 2,
         server_token_bytes=long.network_bytes / long.tokens,
-        log_token_bytes=max(0.0, log_bytes),
+        log_token_bytes=log_bytes / long.tokens,
     )
 
 
@@ -132,9 +134,12 @@ class _Bench:
             cpu = {process: after[process] - before[process] - idle[process] * seconds for process in after}
             return _Phase(served, served * tokens, cpu, await self._network() - network)
 
-    async def memory(self) -> float:
-        """Bytes that the server holds."""
-        return await self._info("memory", "used_memory")
+    async def log_bytes(self) -> int:
+        """What all token logs take in the server, of replies that ended up to a minute ago too."""
+        server = self._broker._registry_pipeline  # pyright: ignore[reportPrivateUsage]
+        names = array(await server.command("KEYS", "*:log:*"))
+        sizes = await asyncio.gather(*(server.command("MEMORY", "USAGE", text(name)) for name in names))
+        return sum(size for size in sizes if isinstance(size, int))
 
     async def _network(self) -> int:
         return sum([await self._info("stats", f"total_net_{way}_bytes") for way in ("input", "output")])
@@ -148,7 +153,7 @@ class _Bench:
     def _cpu(self) -> dict[str, float]:
         return {
             "router": _cpu_seconds(self._stack.routers[0].pid),
-            "server": _cpu_seconds(self._stack.server.pid),
+            "server": cpu_seconds(self._stack.server.pid),  # an idle one's, in which a tick of the others is much
             "worker": _cpu_seconds(self._stack.workers[_POOL][0].pid),
         }
 
