@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -10,8 +11,9 @@ from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from broker.types import RequestRef
 from tests.chaos.conftest import MakeStack
-from tests.chaos.load import Bare, all_got, ask, closed_loop
+from tests.chaos.load import Bare, all_got, ask, closed_loop, until
 from tests.chaos.scoreboard import Scoreboard
 from tests.chaos.stack import FP4, FP8
 
@@ -19,10 +21,11 @@ pytestmark = [pytest.mark.timeout(240), pytest.mark.promise(13)]
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 _SHORT_DRAIN = {"BITLANE_WORKER_DRAIN_S": "0.5"}
+_LONG, _SHORT = 200, 20  # tokens of 10 ms
 
 
 async def test_a_rolling_restart_of_all(chaos_stack: MakeStack, board: Scoreboard, full: bool) -> None:
-    """Every worker, then every router; some replies are longer than a worker waits, and are handed back."""
+    """Every worker, then every router; each worker has a reply that is longer than it waits, and hands it back."""
     rounds = 3 if full else 1
     stack = chaos_stack(
         engine={"token_ms": 10},
@@ -33,12 +36,17 @@ async def test_a_rolling_restart_of_all(chaos_stack: MakeStack, board: Scoreboar
         router_env={"BITLANE_ROUTER_DRAIN_S": "0.5"},
     )
     restarting = True
-    async with stack.client("acme") as acme, stack.client("globex") as globex:
+    async with stack.client("acme") as acme, stack.client("globex") as globex, stack.broker() as broker:
 
         async def turn(user: int, number: int) -> None:
-            client, tenant = ((acme, "acme"), (globex, "globex"))[user % 2]
-            tokens = 200 if user < 6 else 20
-            await ask(stack.history, client, tenant, f"rolling {user} {number}", tokens, timeout=60)
+            client, tenant, pin = ((acme, "acme", "fp4"), (globex, "globex", "fp8"))[user % 2]
+            tokens = _LONG if user < 6 else _SHORT
+            await ask(stack.history, client, tenant, f"rolling {user} {number}", tokens, timeout=60, pin=pin)
+
+        async def has_just_begun_a_long_one(worker: str) -> bool:
+            running = [each for each in stack.history.records if each.max_tokens == _LONG and not each.finishes]
+            begun = [RequestRef(each.tenant, each.request_id) for each in running if 0 < len(each.tokens) < _LONG / 2]
+            return any([(await broker.story(ref)).request.worker == worker for ref in begun])
 
         load = asyncio.create_task(closed_loop(16, lambda: not restarting, turn))
         began = time.monotonic()
@@ -46,6 +54,7 @@ async def test_a_rolling_restart_of_all(chaos_stack: MakeStack, board: Scoreboar
             for pool in (FP4, FP8):
                 for worker in stack.live_workers(pool):
                     await stack.ready(stack.add_worker(pool))
+                    await until(partial(has_just_begun_a_long_one, worker.name), 30)
                     stack.history.note(f"stop {worker.name}")
                     worker.terminate()
                     while worker.returncode is None:
@@ -66,10 +75,13 @@ async def test_a_rolling_restart_of_all(chaos_stack: MakeStack, board: Scoreboar
     # Handed back, not left to its lease: the lease alone would hold a stream up for 30 s.
     longest = max(record.longest_pause for record in stack.history.records)
     assert longest < 20.0
+    refs = [f"{record.tenant}/{record.request_id}" for record in stack.history.records]
+    handed_back = sum(any(fields.get("epoch") == "2" for _, fields in stack.story.changes(ref)) for ref in refs)
+    assert handed_back >= rounds
     board.record(
         13,
         f"{verdict.count['requests']} requests through {rounds * 6} restarts in {time.monotonic() - began:.0f} s: "
-        f"0 failed, longest pause {longest:.2f} s",
+        f"0 failed, {handed_back} handed back, longest pause {longest:.2f} s",
         True,
     )
 
