@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import itertools
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, cast
 import yaml
 from grpc import StatusCode, aio
 
+from bench.service.variants import process_cpu_s
 from bitlane.v1 import inference_pb2 as pb
 from bitlane.v1.inference_pb2_grpc import InferenceServiceStub
 from deploy.local.stack import Stack
@@ -89,15 +89,15 @@ async def _measure(stack: Stack) -> None:
         stub = cast("Stub", InferenceServiceStub(channel))
         await _steady(stub, 2.0, [], wrong)  # warm-up
         for _ in range(ROUNDS):
-            began = _cpu_s(router)
+            began = process_cpu_s(router)
             await _steady(stub, ROUND_S, first[ALONE], wrong)
-            cpu_s[ALONE] += _cpu_s(router) - began
+            cpu_s[ALONE] += process_cpu_s(router) - began
             await attacker.tell("start")
             await _steady(stub, BURST_S, first[BURST], wrong)
             await attacker.tell("count")
-            began = _cpu_s(router)
+            began = process_cpu_s(router)
             await _steady(stub, ROUND_S, first[OVER], wrong)
-            cpu_s[OVER] += _cpu_s(router) - began
+            cpu_s[OVER] += process_cpu_s(router) - began
             over.update(await attacker.tell("stop"))
     print(f"{'B, time to first token':38} {'p50':>9} {'p99':>9} {'requests':>9}")
     for name, times in first.items():
@@ -206,11 +206,6 @@ async def _attack(target: str) -> None:
 
 def _quantile(values: list[float], q: float) -> float:
     return statistics.quantiles(values, n=1000, method="inclusive")[round(q * 1000) - 1]
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

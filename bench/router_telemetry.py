@@ -11,7 +11,6 @@ import os
 import socket
 import statistics
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from multiprocessing.synchronize import Event
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 
 from grpc import aio
 
+from bench.service.variants import process_cpu_s
 from bitlane.v1 import inference_pb2 as pb
 from bitlane.v1.inference_pb2_grpc import InferenceServiceStub
 from deploy.local.processes import Process
@@ -110,18 +110,13 @@ async def _flood(stub: "Stub", router: Process) -> float:
             async for _ in stub.Generate(request, metadata=_METADATA):
                 pass
 
-    began = _cpu_ns(router.pid)
+    began = process_cpu_s(router.pid)
     await asyncio.gather(*(work() for _ in range(_AT_ONCE)))
-    return (_cpu_ns(router.pid) - began) / _STREAMS / 1000
+    return 1e6 * (process_cpu_s(router.pid) - began) / _STREAMS
 
 
 def _quantile(values: list[float], q: float) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[round(q * 100) - 1]
-
-
-def _cpu_ns(pid: int) -> int:
-    """CPU time of all threads of a process: Linux makes a clock of it."""
-    return time.clock_gettime_ns((~pid << 3) | 2)
 
 
 def _resident_mb(router: Process) -> float:

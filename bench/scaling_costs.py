@@ -1,19 +1,17 @@
 """What a request and a token cost each process, measured on loopback in one run.
 
-CPU time of each process from /proc, while requests of few and of many tokens stream at a model's usual pace: two
+CPU time of each process, while requests of few and of many tokens stream at a model's usual pace: two
 equations give the cost of a request and that of a token. CPU time, unlike latency, is hardly touched by what else the
 machine does.
 """
 
 import asyncio
-import os
 import re
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import bitlane
-from bench.broker import cpu_seconds
+from bench.service.variants import process_cpu_s
 from broker import Broker, BrokerOptions
 from broker.replies import array, text
 from deploy.local.stack import Stack
@@ -152,13 +150,7 @@ class _Bench:
 
     def _cpu(self) -> dict[str, float]:
         return {
-            "router": _cpu_seconds(self._stack.routers[0].pid),
-            "server": cpu_seconds(self._stack.server.pid),  # an idle one's, in which a tick of the others is much
-            "worker": _cpu_seconds(self._stack.workers[_POOL][0].pid),
+            "router": process_cpu_s(self._stack.routers[0].pid),
+            "server": process_cpu_s(self._stack.server.pid),
+            "worker": process_cpu_s(self._stack.workers[_POOL][0].pid),
         }
-
-
-def _cpu_seconds(pid: int) -> float:
-    """Of all threads of a process, in user and kernel mode."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -31,7 +31,7 @@ class Variant:
 
     def cpu_s(self) -> dict[str, float]:
         """CPU time of each role until now, in seconds, of all threads."""
-        return {role: sum(map(_cpu_s, pids)) for role, pids in self.roles.items()}
+        return {role: sum(map(process_cpu_s, pids)) for role, pids in self.roles.items()}
 
     def memory_mib(self) -> dict[str, float]:
         """Resident memory of each role."""
@@ -86,6 +86,6 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _cpu_s(pid: int) -> float:
-    """Linux makes a clock of every process's CPU time, in nanoseconds, all threads together."""
+def process_cpu_s(pid: int) -> float:
+    """Seconds of CPU that a process has used, all threads together: Linux makes a clock of it, in nanoseconds."""
     return time.clock_gettime_ns((~pid << 3) | 2) / 1e9
