@@ -39,6 +39,9 @@ class _TensorInfo:
     offset: int  # from the start of the data
 
 
+_MOST_AXES = 4
+
+
 class GgufFile:
     """An open GGUF file. `metadata` maps keys to numbers, texts and lists of these."""
 
@@ -95,6 +98,9 @@ class GgufFile:
         info = self._infos[name]
         if info.kind not in _BLOCKS:
             raise NotGguf(f"tensor {name}: ggml type {info.kind} is not understood")
+        if 0 in info.shape:
+            # The other axes could then be of any length, within the file all the same.
+            raise NotGguf(f"tensor {name}: its shape {info.shape} holds no value")
         values, size = _BLOCKS[info.kind]
         blocks, odd = divmod(math.prod(info.shape), values)
         if odd:
@@ -139,7 +145,10 @@ class GgufFile:
 
     def _tensor_info(self) -> tuple[str, _TensorInfo]:
         name = self._string()
-        shape = tuple(self._number("<Q") for _ in range(self._number("<I")))
+        axes = self._number("<I")
+        if axes > _MOST_AXES:
+            raise NotGguf(f"tensor {name}: has {axes} axes; GGUF has at most {_MOST_AXES}")
+        shape = tuple(self._number("<Q") for _ in range(axes))
         return name, _TensorInfo(shape[::-1], kind=self._number("<I"), offset=self._number("<Q"))
 
 
